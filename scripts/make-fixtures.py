@@ -42,7 +42,7 @@ NOTE = (
     'logit_positions[j]. loss: mean cross-entropy over all next tokens of both sequences. grads: flat indices into the '
     'row-major tensor and the values of d loss there. adamw.losses[k]: loss after k updates, adamw.grad_norms[k]: norm '
     'before update k + 1, no clipping; decoupled weight decay on matrices and embeddings, not on norms and biases. '
-    'greedy: argmax continuation of the first tokens of sequence 0 (greedy.prompt_length of them), stop tokens ignored; '
+    'greedy: argmax continuation of the first greedy.prompt_length tokens of sequence 0, stop tokens ignored; '
     'margins[i]: logit of token i minus that of the runner-up.'
 )
 
@@ -130,7 +130,8 @@ def randomise(model, seed):
 
 def older_spelling(config):
     """The same config as transformers 4 wrote it."""
-    old = {k: v for k, v in config.items() if k not in ('rope_parameters', 'dtype', 'layer_types', 'transformers_version')}
+    newer = ('rope_parameters', 'dtype', 'layer_types', 'transformers_version')
+    old = {k: v for k, v in config.items() if k not in newer}
     scaling = dict(config['rope_parameters'])
     old['rope_theta'] = scaling.pop('rope_theta')
     kind = scaling.pop('rope_type')
@@ -162,7 +163,7 @@ def train(model, ids):
     """Gradients at the start and the losses of a few updates."""
     decayed = [p for n, p in model.named_parameters() if p.ndim == 2]
     spared = [p for n, p in model.named_parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{'params': decayed}, {'params': spared, 'weight_decay': 0.0}], foreach=False, **ADAMW)
+    optimizer = torch.optim.AdamW([{'params': decayed}, {'params': spared, 'weight_decay': 0.0}], **ADAMW)
     grads, losses, norms = {}, [], []
     for step in range(STEPS + 1):
         optimizer.zero_grad()
@@ -222,7 +223,7 @@ def expected(model):
 def rounded(value):
     """12 significant digits: far below every tolerance, half the size."""
     if isinstance(value, float):
-        return float(f'{value:.12g}')
+        return float(f'{value:.12g}') + 0.0  # no -0.0
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     return [rounded(v) for v in value] if isinstance(value, (list, tuple)) else value
@@ -230,7 +231,8 @@ def rounded(value):
 
 def json_lines(values):
     """One key a line: small files whose changes can still be read."""
-    return '{\n' + ',\n'.join(f' {json.dumps(k)}: {json.dumps(v, separators=(",", ":"))}' for k, v in values.items()) + '\n}\n'
+    lines = [f' {json.dumps(key)}: {json.dumps(value, separators=(",", ":"))}' for key, value in values.items()]
+    return '{\n' + ',\n'.join(lines) + '\n}\n'
 
 
 def make(name, seed):
@@ -254,8 +256,8 @@ def make(name, seed):
     (folder / 'expected.json').write_text(json_lines(answer))
     size = sum(f.stat().st_size for f in folder.iterdir())
     assert size < LIMIT_BYTES, f'{name} has {size} bytes'
-    print(f'{name:26} {size:7} bytes  loss {answer["loss"]:.6f}  after {STEPS} updates {answer["adamw"]["losses"][-1]:.6f}'
-          f'  gradient {answer["grad_total_norm"]:.4f}  smallest greedy margin {min(answer["greedy"]["margins"]):.4f}')
+    print(f'{name:26} {size} bytes, loss {answer["loss"]:.6f}, later {answer["adamw"]["losses"][-1]:.6f}, '
+          f'gradient {answer["grad_total_norm"]:.4f}, smallest greedy margin {min(answer["greedy"]["margins"]):.4f}')
     return True
 
 

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <vector>
+
+#include "backend/arena.h"
+#include "backend/backend.h"
+#include "forest/packed_batch.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace foretoken {
+
+/// The rows that one pass through the network works on, in device memory.
+struct DeviceBatch {
+  std::int64_t rows = 0;                    // N
+  const std::int32_t* tokens = nullptr;     // (N)
+  const std::int32_t* positions = nullptr;  // (N)
+  PagedPaths paths;
+  CacheWrites writes;
+};
+
+/// The buffers of a pass that keeps nothing: one block's, used by every layer in turn.
+struct BlockActivations {
+  View x_in;       // (N, C) A: residual stream before the block
+  View normed1;    // (N, C) T
+  View rstd1;      // (1, N) A
+  View qkv;        // (N, (H + 2K)·D) T
+  View q, k;       // (N, H·D), (N, K·D) T
+  View attention;  // (N, H·D) T
+  View lse;        // (N, H) A
+  View x_mid;      // (N, C) A: after attention
+  View normed2;    // (N, C) T
+  View rstd2;      // (1, N) A
+  View gate_up;    // (N, 2F) T
+  View h;          // (N, F) T
+
+  /// All but x_in, which the caller places.
+  void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows);
+  BlockActivations first_rows(std::int64_t rows) const;
+};
+
+/// The decoder stack of the Llama family: embedding and blocks, forward and backward. Knows no device.
+class Decoder {
+ public:
+  /// `positions` is the longest path that will occur: the length of the RoPE table.
+  Decoder(Backend& backend, const ModelConfig& config, std::int64_t positions);
+
+  const ModelConfig& config() const { return config_; }
+  Backend& backend() const { return backend_; }
+  std::int64_t positions() const { return rope_.rows; }
+  AttentionShape attention_shape(std::int64_t layer) const;
+
+  void embed(const Weights& weights, const DeviceBatch& batch, View x) const;
+
+  /// One block: x_out (N, C) A from a.x_in; fills `a`; keys and values go to the layer's `pages`.
+  void block_forward(const Weights& weights, std::int64_t layer, const DeviceBatch& batch, void* pages, BlockActivations& a,
+                     View x_out) const;
+
+  /// Buffers of the backward pass, shared by all layers.
+  struct Gradients {
+    View dx_t;       // (N, C) T: the residual stream's gradient, rounded for products
+    View dh;         // (N, F) A
+    View dgate_up;   // (N, 2F) T
+    View dnormed;    // (N, C) A
+    View dattention; // (N, H·D) A
+    View dq, dk, dv; // (N, H·D), (N, K·D), (N, K·D) A
+    View dqkv;       // (N, (H + 2K)·D) T
+    void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows);
+    Gradients first_rows(std::int64_t rows) const;
+  };
+
+  /// dx (N, C) A: gradient of x_out on entry, of x_in on return. Adds to the parameters' gradients.
+  void block_backward(const Weights& weights, const ModelParameters& parameters, const ParameterStore& gradients,
+                      std::int64_t layer, const DeviceBatch& batch, const PackedPaths& paths, const BlockActivations& a,
+                      Gradients& g, View dx) const;
+
+ private:
+  Backend& backend_;
+  ModelConfig config_;
+  Buffer rope_buffer_;
+  View rope_;  // (positions, D) A
+};
+
+}  // namespace foretoken

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { output, quit, run, say } from './run.mjs'
 
 const probe = `#include <barrier>
@@ -57,7 +57,7 @@ export function installCommand(missing, { platform = process.platform, release =
 
 /** How to call apt-get without a question, or undefined where that is not possible. */
 function aptGet() {
-  if (process.platform !== 'linux' || !existsSync('/usr/bin/apt-get')) return undefined
+  if (output('apt-get', ['--version']) === undefined) return undefined
   if (process.getuid() === 0) return ['apt-get']
   return output('sudo', ['-n', 'true']) === undefined
     ? undefined

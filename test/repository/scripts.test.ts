@@ -1,0 +1,61 @@
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+let folder = ''
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'foretoken-'))
+})
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
+
+function node(args: string[], options: { cwd: string; path?: string }): SpawnSyncReturns<string> {
+  const env = { ...process.env, PATH: options.path ?? process.env.PATH, CXX: '', npm_execpath: '' }
+  return spawnSync(process.execPath, args, { cwd: options.cwd, encoding: 'utf8', env })
+}
+
+describe('scripts/setup.mjs', () => {
+  test('names the missing tools and the command that installs them, where it may not install them itself', () => {
+    for (const name of ['scripts', 'package.json', 'package-lock.json'])
+      cpSync(join(root, name), join(folder, name), { recursive: true })
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+    mkdirSync(join(folder, 'empty'))
+    const { status, stderr } = node(['scripts/setup.mjs'], { cwd: folder, path: join(folder, 'empty') })
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/needs a C\+\+20 compiler, CMake 3\.20 or newer, Ninja or make\. Install with:\n\n {4}\S/)
+  })
+})
+
+describe('scripts/typescript.mjs', () => {
+  test('runs TypeScript with imports of other sources and with resource management', () => {
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+    writeFileSync(join(folder, 'greeting.ts'), "export const greeting: string = 'hello'\n")
+    writeFileSync(
+      join(folder, 'main.ts'),
+      [
+        "import { greeting } from './greeting.js'",
+        '{',
+        "  await using resource = { async [Symbol.asyncDispose]() { console.log('disposed') } }",
+        '  console.log(greeting satisfies string, typeof resource)',
+        '}',
+      ].join('\n'),
+    )
+    const { stdout, stderr } = node(['--import', join(root, 'scripts/typescript.mjs'), 'main.ts'], { cwd: folder })
+    expect(stderr).toBe('')
+    expect(stdout).toBe('hello object\ndisposed\n')
+  })
+})
+
+describe('scripts/bench.mjs', () => {
+  test('refuses a benchmark that does not exist', () => {
+    const { status, stderr } = node(['scripts/bench.mjs', 'no-such-benchmark'], { cwd: root })
+    expect(status).toBe(1)
+    expect(stderr).toContain('no benchmark no-such-benchmark')
+  })
+})

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "backend/cpu/isa.h"
+#include "core/dtype.h"
+#include "core/thread_team.h"
+
+namespace foretoken::cpu {
+
+// The matrix product of the CPU backend. Every output element is one chain of additions over k, in order, one k at a
+// time (float32; bfloat16 widened) or one pair of k at a time (bfloat16 on AVX512-BF16), so its bits depend on the
+// instruction set and on its own row and column only: not on the number of rows, their position, strides, or threads.
+
+/// The kernels of one instruction set.
+struct Matmul;
+
+/// The kernels for `isa`; throws DeviceUnavailable when this machine lacks it. Valid for the life of the process.
+const Matmul& matmul_for(Isa isa);
+
+/// A row-major matrix of float32 or bfloat16 that somebody else owns; `stride` is in elements from row to row.
+struct MatrixView {
+  const void* data = nullptr;
+  std::int64_t stride = 0;
+  DType dtype = DType::Float32;
+
+  MatrixView() = default;
+  MatrixView(const void* data_, std::int64_t stride_, DType dtype_) : data(data_), stride(stride_), dtype(dtype_) {}
+  MatrixView(const float* data_, std::int64_t stride_) : MatrixView(data_, stride_, DType::Float32) {}
+  MatrixView(const BFloat16* data_, std::int64_t stride_) : MatrixView(data_, stride_, DType::BFloat16) {}
+};
+
+/// The same, to be written.
+struct MutableMatrixView {
+  void* data = nullptr;
+  std::int64_t stride = 0;
+  DType dtype = DType::Float32;
+
+  MutableMatrixView() = default;
+  MutableMatrixView(void* data_, std::int64_t stride_, DType dtype_) : data(data_), stride(stride_), dtype(dtype_) {}
+  MutableMatrixView(float* data_, std::int64_t stride_) : MutableMatrixView(data_, stride_, DType::Float32) {}
+  MutableMatrixView(BFloat16* data_, std::int64_t stride_) : MutableMatrixView(data_, stride_, DType::BFloat16) {}
+};
+
+/// Uninitialised memory on a cache line's boundary (on a huge page's, when it is large); throws OutOfMemory.
+class AlignedMemory {
+ public:
+  AlignedMemory() = default;
+  explicit AlignedMemory(std::size_t bytes);
+
+  std::byte* data() const { return data_.get(); }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  struct Free { void operator()(std::byte* memory) const; };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t bytes_ = 0;
+};
+
+/// A right operand (K, N), rearranged into column panels for one instruction set; filled by `pack`.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n);
+
+  /// The memory that the constructor will take.
+  static std::size_t bytes_for(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n);
+
+  DType dtype() const { return dtype_; }
+  std::int64_t k() const { return k_; }
+  std::int64_t n() const { return n_; }
+  std::size_t bytes() const { return memory_.bytes(); }
+  std::byte* data() const { return memory_.data(); }
+  /// The kernels that the panels are laid out for; null for an empty matrix.
+  const Matmul* matmul() const { return matmul_; }
+
+ private:
+  AlignedMemory memory_;
+  const Matmul* matmul_ = nullptr;
+  DType dtype_ = DType::Float32;
+  std::int64_t k_ = 0, n_ = 0;
+};
+
+/// Fills `into` (K, N) from `source`, rounded or widened to its dtype. `transposed`: B[k][n] = source[n * stride + k],
+/// source being (N, K) as a weight (O, I) is in y = x Wᵀ; otherwise B[k][n] = source[k * stride + n], as in dx = dy W.
+void pack(ThreadTeam& team, PackedMatrix& into, const MatrixView& source, bool transposed);
+
+/// What happens to a sum before it is rounded to the output's dtype, in this order.
+struct Epilogue {
+  const float* bias = nullptr;       // (N), added if given
+  const float* residual = nullptr;   // (M, N), added if given; may be the output itself
+  std::int64_t residual_stride = 0;
+};
+
+/// out (M, N) = a (M, K) · b (K, N), then the epilogue. `a` has b's dtype; `out` is float32 or bfloat16.
+void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const PackedMatrix& b, const Epilogue& epilogue,
+              const MutableMatrixView& out);
+
+/// Memory that `multiply_gradient` rearranges its operands in; grows when asked for more, never shrinks.
+class GradientWorkspace {
+ public:
+  /// What a gradient (O, I) over any number of tokens takes.
+  static std::size_t bytes_for(const Matmul& matmul, DType dtype, std::int64_t outputs, std::int64_t inputs);
+
+  /// Makes sure of `bytes`; throws OutOfMemory.
+  void reserve(std::size_t bytes);
+  std::size_t bytes() const { return memory_.bytes(); }
+  std::byte* data() const { return memory_.data(); }
+
+ private:
+  AlignedMemory memory_;
+};
+
+/// dw (O, I) += dyᵀ · x for dy (N, O) and x (N, I) of one dtype: each element's chain starts from what dw holds and
+/// goes through the N tokens in order (bfloat16 on AVX512-BF16: pairs of tokens), so N tokens in one call or (cut at
+/// an even token) in several give the same bits.
+void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace& workspace, const MatrixView& dy,
+                       const MatrixView& x, std::int64_t tokens, std::int64_t outputs, std::int64_t inputs, float* dw,
+                       std::int64_t dw_stride);
+
+}  // namespace foretoken::cpu

@@ -1,0 +1,24 @@
+#include <immintrin.h>
+
+#include "backend/cpu/matmul_traversal.h"
+
+namespace foretoken::cpu {
+namespace {
+
+struct Vectors256 {
+  using Floats = __m256;
+  typedef uint32_t Words __attribute__((vector_size(32)));
+  typedef uint16_t Halves __attribute__((vector_size(16)));
+  static constexpr int lanes = 8, tile_rows = 6, panel_vectors = 2;   // 12 of 16 registers are sums
+
+  static FORETOKEN_INLINE Words broadcast(uint32_t word) {
+    return reinterpret_cast<Words>(_mm256_set1_epi32(static_cast<int>(word)));
+  }
+  static FORETOKEN_INLINE Floats multiply_add(Floats a, Floats b, Floats sum) { return _mm256_fmadd_ps(a, b, sum); }
+};
+
+}  // namespace
+
+const Matmul kMatmulAvx2 = {Isa::Avx2, kernels_of<Float32<Vectors256>>(), kernels_of<WidenedBFloat16<Vectors256>>()};
+
+}  // namespace foretoken::cpu

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include "backend/cpu/matmul_traversal.h"
+
+namespace foretoken::cpu {
+namespace {
+
+struct Vectors512 {
+  using Floats = __m512;
+  typedef uint32_t Words __attribute__((vector_size(64)));
+  typedef uint16_t Halves __attribute__((vector_size(32)));
+  // 24 of 32 registers are sums; each step loads 3 vectors and 8 broadcasts for 24 multiplications.
+  static constexpr int lanes = 16, tile_rows = 8, panel_vectors = 3;
+
+  static FORETOKEN_INLINE Words broadcast(uint32_t word) {
+    return reinterpret_cast<Words>(_mm512_set1_epi32(static_cast<int>(word)));
+  }
+  static FORETOKEN_INLINE Floats multiply_add(Floats a, Floats b, Floats sum) { return _mm512_fmadd_ps(a, b, sum); }
+};
+
+}  // namespace
+}  // namespace foretoken::cpu

@@ -1,0 +1,6 @@
+export { type ChatMessage, type ChatRenderOptions, ChatTemplate } from './chat-template.js'
+export { Document, documentHash } from './document.js'
+export { Prompt, type PromptOptions, type SegmentSink } from './prompt.js'
+export { type PromptTemplateId, promptTemplates, splitPromptTemplate } from './prompt-template.js'
+export { TokenBytes } from './token-bytes.js'
+export { type EncodeOptions, Tokenizer } from './tokenizer.js'

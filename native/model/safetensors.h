@@ -62,19 +62,19 @@ class TensorFiles {
 bool read_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t count, float* out) noexcept;
 bool read_elements(const StoredTensor& tensor, std::int64_t begin, std::int64_t count, BFloat16* out) noexcept;
 
-/// A tensor to be written.
+/// A tensor to be written: (cols) or (rows, cols).
 struct TensorToWrite {
   std::string name;
   std::vector<std::int64_t> shape;
 };
 
-/// Gives elements [begin, begin + count) of tensor `index` as float32.
-using ReadElements = std::function<void(std::size_t index, std::int64_t begin, std::int64_t count, float* out)>;
+/// Gives rows [begin, begin + count) of tensor `index` as float32 in out (count, cols); a vector is one row.
+using ReadTensorRows = std::function<void(std::size_t index, std::int64_t begin, std::int64_t count, float* out)>;
 
 /// Writes model.safetensors, or shards of at most `max_shard_bytes` (a larger tensor gets one of its own) with
-/// model.safetensors.index.json, into `directory`. Streams: memory is one buffer of a few MB.
+/// model.safetensors.index.json, into `directory`. Streams: memory is one buffer of 4 MB, or of one row if that is more.
 /// Throws Io, InvalidArgument, or NonFinite naming the tensor that does not fit `dtype` as finite numbers.
 void write_tensor_files(AtomicDirectory& directory, const std::vector<TensorToWrite>& tensors, DType dtype,
-                        std::int64_t max_shard_bytes, const ReadElements& read);
+                        std::int64_t max_shard_bytes, const ReadTensorRows& read);
 
 }  // namespace foretoken

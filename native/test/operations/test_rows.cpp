@@ -1,0 +1,90 @@
+#include "test/operations/harness.h"
+
+namespace foretoken::test {
+namespace {
+
+using Indices = std::vector<std::int32_t>;
+
+Values embed_forward(const BackendCase& backend, std::int64_t C, const Values& table, const Indices& tokens) {
+  Workbench bench(backend);
+  const std::int64_t V = static_cast<std::int64_t>(table.size()) / C, N = static_cast<std::int64_t>(tokens.size());
+  const View x = bench.output(bench.accumulation(), N, C);
+  bench->embed_forward(bench.array(tokens), bench.input(bench.accumulation(), V, C, table), x);
+  return bench.read(x);
+}
+
+Values embed_backward(const BackendCase& backend, std::int64_t C, const Values& dx, const Indices& tokens, const Values& start) {
+  Workbench bench(backend);
+  const std::int64_t V = static_cast<std::int64_t>(start.size()) / C, N = static_cast<std::int64_t>(tokens.size());
+  const View dtable = bench.output(bench.accumulation(), V, C, start);
+  bench->embed_backward(bench.array(tokens), bench.input(bench.accumulation(), N, C, dx), dtable);
+  return bench.read(dtable);
+}
+
+Indices some_tokens(std::int64_t count, std::int64_t V) {
+  Indices tokens;
+  for (std::int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<std::int32_t>((i * i + 3 * i) % V));
+  return tokens;
+}
+
+TEST("embedding: rows of the table, rounded to the activation dtype, exactly") {
+  for_each_backend([](const BackendCase& backend) {
+    for (std::int64_t C : {1, 8, 20, 80, 129}) {
+      const std::int64_t V = 23;
+      const Values table = accumulations(backend, V * C, 1);
+      for (std::int64_t N : {0, 1, 40}) {
+        const Indices tokens = some_tokens(N, V);
+        Values expected;
+        for (std::int32_t token : tokens)
+          for (double value : rounded(rows_of(table, C, token, 1), backend.dtype)) expected.push_back(value);
+        check_equal("x", embed_forward(backend, C, table, tokens), expected);
+      }
+    }
+  });
+}
+
+TEST("embedding: the gradient adds equal tokens in packed order, exactly") {
+  for_each_backend([](const BackendCase& backend) {
+    for (std::int64_t C : {1, 20, 80})
+      for (std::int64_t N : {0, 1, 300}) {
+        const std::int64_t V = 23;
+        const DType A = accumulation_of(backend);
+        const Indices tokens = some_tokens(N, V);
+        const Values dx = accumulations(backend, N * C, 2), start = accumulations(backend, V * C, 3);
+        Values expected = start;
+        for (std::int64_t n = 0; n < N; ++n)
+          for (std::int64_t c = 0; c < C; ++c) {
+            double& sum = expected[tokens[n] * C + c];
+            sum = A == DType::Float64 ? sum + dx[n * C + c] : static_cast<float>(sum) + static_cast<float>(dx[n * C + c]);
+          }
+        check_equal("dtable", embed_backward(backend, C, dx, tokens, start), expected);
+      }
+  });
+}
+
+TEST("rows: gathering and scattering move exactly the rows named") {
+  for_each_backend([](const BackendCase& backend) {
+    for (std::int64_t C : {1, 20, 96})
+      for (const Indices& index : {Indices{}, Indices{4}, Indices{6, 0, 3, 5}}) {
+        const std::int64_t N = 7, M = static_cast<std::int64_t>(index.size());
+        const Values x = accumulations(backend, N * C, 1), dy = accumulations(backend, M * C, 2);
+        Workbench bench(backend);
+        const DType A = bench.accumulation();
+        const View y = bench.output(A, M, C), dx = bench.output(A, N, C, x);
+        bench->gather_rows(bench.input(A, N, C, x), bench.array(index), y);
+        bench->scatter_add_rows(bench.input(A, M, C, dy), bench.array(index), dx);
+        Values gathered, scattered = x;
+        for (std::int64_t m = 0; m < M; ++m)
+          for (std::int64_t c = 0; c < C; ++c) {
+            double& sum = scattered[index[m] * C + c];
+            gathered.push_back(sum);
+            sum = A == DType::Float64 ? sum + dy[m * C + c] : static_cast<float>(sum) + static_cast<float>(dy[m * C + c]);
+          }
+        check_equal("y", bench.read(y), gathered);
+        check_equal("dx", bench.read(dx), scattered);
+      }
+  });
+}
+
+}  // namespace
+}  // namespace foretoken::test

@@ -44,10 +44,8 @@ export function compile(target, tree = buildTree) {
 
 /** Brings one target up to date; `variables` are CMake options that the target needs. */
 export function buildNative(target, { tree = buildTree, variables = {} } = {}) {
-  if (!isConfigured(tree, variables)) {
-    say('compiling the native core')
-    configure(tree, variables)
-  }
+  if (!isConfigured(tree)) say('compiling the native core')
+  if (!isConfigured(tree, variables)) configure(tree, variables)
   compile(target, tree)
 }
 

@@ -1,5 +1,5 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -29,6 +29,31 @@ describe('scripts/setup.mjs', () => {
     const { status, stderr } = node(['scripts/setup.mjs'], { cwd: folder, path: join(folder, 'empty') })
     expect(status).toBe(1)
     expect(stderr).toMatch(/needs a C\+\+20 compiler, CMake 3\.20 or newer, Ninja or make\. Install with:\n\n {4}\S/)
+  })
+})
+
+describe('scripts/toolchain.mjs', () => {
+  test('installs just the missing tools with apt-get, after an update, and goes on', () => {
+    const program = (name: string, script: string) => {
+      writeFileSync(join(folder, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    }
+    cpSync(join(root, 'scripts'), join(folder, 'scripts'), { recursive: true })
+    program('cmake', 'echo "cmake version 3.20.0"')
+    program('sudo', 'shift; [ "$1" = true ] || { shift; exec "$@"; }')
+    // The pretended installation puts programs where PATH finds them.
+    program(
+      'apt-get',
+      `[ "$1" != --version ] && echo "$@" >> ${folder}/log
+       if [ "$1" = install ]; then for name in g++ ninja; do
+         echo '#!/bin/sh' > ${folder}/$name; /bin/chmod +x ${folder}/$name; done; fi; exit 0`,
+    )
+    const ensure = "(await import('./scripts/toolchain.mjs')).ensureToolchain(); console.log('ready')"
+    const { stdout, stderr } = node(['--input-type=module', '-e', ensure], { cwd: folder, path: folder })
+    expect(stderr).toBe('foretoken: installing g++, ninja-build with apt-get\n')
+    expect(stdout).toBe('ready\n')
+    expect(readFileSync(join(folder, 'log'), 'utf8')).toBe(
+      'update\ninstall -y --no-install-recommends g++ ninja-build\n',
+    )
   })
 })
 

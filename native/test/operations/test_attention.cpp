@@ -176,6 +176,23 @@ TEST("attention: large scores neither overflow nor lose the largest") {
   });
 }
 
+TEST("attention: a window of w shows a token the last w positions, itself among them, and no other") {
+  for_each_backend([](const BackendCase& backend) {
+    const SmallForest forest = {{-1}, {50}};
+    const int window = 7;
+    const AttentionShape shape = make_shape(1, 1, 8, window);
+    const Inputs inputs = some_inputs(shape, 50, backend.dtype);
+    const Values out = attention_forward(backend, shape, forest, inputs)[0];
+    for (int changed : {0, 13, 40}) {
+      Inputs moved = inputs;
+      for (int d = 0; d < 8; ++d) moved.v[changed * 8 + d] += 16;
+      const Values other = attention_forward(backend, shape, forest, moved)[0];
+      for (int n = 0; n < 50; ++n)
+        CHECK_EQ(rows_of(other, 8, n, 1) == rows_of(out, 8, n, 1), n < changed || n >= changed + window);
+    }
+  });
+}
+
 TEST("attention: lse may be left out") {
   for_each_backend([](const BackendCase& backend) {
     const AttentionShape shape = make_shape(2, 1, 16);

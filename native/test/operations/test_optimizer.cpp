@@ -41,6 +41,24 @@ TEST("adamw: a backend agrees with the reference") {
   });
 }
 
+TEST("adamw: three steps of torch.optim.AdamW") {
+  // torch 2, float64: lr 0.01, betas (0.9, 0.95), eps 1e-8, weight_decay 0.1
+  for_each_backend([](const BackendCase& backend) {
+    Results state = {{1.5, -0.75, 0.25}, {0, 0, 0}, {0, 0, 0}};
+    const Values gradients[] = {{0.5, -2.0, 0.125}, {-0.25, 1.0, 0.0}, {3.0, 0.5, -0.0625}};
+    AdamW options = kOptions;
+    for (options.step = 1; options.step <= 3; ++options.step) {
+      Values doubled = gradients[options.step - 1];  // gradient_scale is 0.5
+      for (double& value : doubled) value *= 2;
+      state = adamw(backend, 1, 3, DType::Float64, DType::Float64, state[0], state[1], state[2], doubled, options);
+    }
+    const double tolerance = 16 * unit_roundoff(accumulation_of(backend));
+    check_close("master", state[0], {1.4763394904622322, -0.7344660649427658, 0.2306914141873539}, DType::Float64, tolerance);
+    check_close("m", state[1], {0.318, -0.022, 0.003875}, DType::Float64, tolerance);
+    check_close("v", state[2], {0.46425, 0.2405, 0.000900390625}, DType::Float64, tolerance);
+  });
+}
+
 TEST("adamw: the first step from zero moves by the learning rate against the gradient's sign") {
   for_each_backend([](const BackendCase& backend) {
     AdamW options = kOptions;

@@ -47,7 +47,8 @@ with tempfile.TemporaryDirectory() as folder:
         output_dir=folder, max_steps=args.repeats + 1, per_device_train_batch_size=CONTEXTS * GROUP,
         num_generations=GROUP, max_completion_length=NEW_TOKENS, generation_kwargs={'min_new_tokens': NEW_TOKENS},
         temperature=1.0, learning_rate=1e-6, weight_decay=0.01, max_grad_norm=1.0, beta=0.0, use_cpu=True,
-        bf16=args.dtype == 'bfloat16', gradient_checkpointing=False, save_strategy='no', report_to='none', logging_strategy='no', disable_tqdm=True)
+        bf16=args.dtype == 'bfloat16', gradient_checkpointing=False, save_strategy='no', report_to='none',
+        logging_strategy='no', disable_tqdm=True)
     trainer = GRPOTrainer(model=model, reward_funcs=reward, args=config, callbacks=[timer],
                           train_dataset=Dataset.from_dict({'prompt': prompts * (args.repeats + 1)}),
                           processing_class=word_tokenizer(model.config.vocab_size))

@@ -43,6 +43,21 @@ TEST("embedding: rows of the table, rounded to the activation dtype, exactly") {
   });
 }
 
+TEST("embedding: the table may be a master of any dtype") {
+  for_each_backend([](const BackendCase& backend) {
+    for (DType dtype : {DType::Float64, DType::Float32, DType::BFloat16}) {
+      const std::int64_t C = 33;
+      const Values table = rounded(normal(4 * C, 1), DType::BFloat16);
+      Workbench bench(backend);
+      const View x = bench.output(bench.accumulation(), 2, C);
+      bench->embed_forward(bench.array<std::int32_t>({3, 1}), bench.input(dtype, 4, C, table), x);
+      Values expected = rows_of(table, C, 3, 1);
+      for (double value : rows_of(table, C, 1, 1)) expected.push_back(value);
+      check_equal("x", bench.read(x), expected);
+    }
+  });
+}
+
 TEST("embedding: the gradient adds equal tokens in packed order, exactly") {
   for_each_backend([](const BackendCase& backend) {
     for (std::int64_t C : {1, 20, 80})

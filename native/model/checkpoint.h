@@ -53,8 +53,8 @@ class Checkpoint {
 struct SaveOptions {
   DType dtype = DType::Float32;                       // Float32, BFloat16 or Float16
   std::int64_t max_shard_bytes = 5'000'000'000;
-  std::string config_json;                            // carried along but for its dtype; empty: written from the config
-  std::filesystem::path companions;                   // a directory whose tokenizer files come along; empty: none
+  std::string config_json{};                          // carried along but for its dtype; empty: written from the config
+  std::filesystem::path companions{};                 // a directory whose tokenizer files come along; empty: none
 };
 
 /// Gives rows [begin, begin + count) of a parameter as float32 in out (count, cols).

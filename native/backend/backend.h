@@ -73,7 +73,8 @@ struct CacheWrites {
   std::int64_t count = 0;
 };
 
-/// Targets of each row of a chunk of logits: row r predicts targets[row_begin[r] … row_begin[r + 1]).
+/// Targets of each row of a chunk of logits: row r predicts targets[row_begin[r] … row_begin[r + 1]). The chunk may be
+/// a part of a longer list: row_begin[0] need not be 0, and values per target (log-probs) are indexed by the same numbers.
 struct Targets {
   const std::int32_t* row_begin = nullptr;  // (rows + 1) device memory
   const std::int32_t* tokens = nullptr;     // (count) device memory

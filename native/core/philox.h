@@ -31,10 +31,11 @@ constexpr std::array<std::uint32_t, 4> random_words(std::uint64_t seed, RandomUs
 /// A float in [0, 1) with 24 random bits.
 constexpr float uniform_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
-/// A double in (0, 1) with 53 random bits; never 0 or 1, so its logarithm is finite.
+/// A double in (0, 1) with 52 random bits; never 0 or 1 (one bit more would round the largest to 1), so its logarithm
+/// is finite and negative.
 constexpr double uniform_double(std::uint32_t high, std::uint32_t low) {
-  const std::uint64_t bits = (std::uint64_t{high} << 21) ^ (low >> 11);
-  return (static_cast<double>(bits & ((std::uint64_t{1} << 53) - 1)) + 0.5) * 0x1p-53;
+  const std::uint64_t bits = ((std::uint64_t{high} << 32) | low) >> 12;
+  return (static_cast<double>(bits) + 0.5) * 0x1p-52;
 }
 
 }  // namespace foretoken

@@ -1,17 +1,18 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/control.h"
 #include "core/dtype.h"
 #include "forest/token_forest.h"
 #include "model/config.h"
+#include "model/weights_kind.h"
 #include "objective/loss_terms.h"
+#include "rollout/sampling_types.h"
 
 namespace foretoken {
 
@@ -36,23 +37,13 @@ struct Initialisation {
   bool scale_by_fan_in = false;      // the two projection values are multiplied by 1 / sqrt(fan in)
 };
 
-/// Lets a caller watch and stop a verb; both members may be empty.
-struct Control {
-  const std::atomic<bool>* aborted = nullptr;
-  std::function<void(std::int64_t done, std::int64_t total)> progress;  // tokens; called on the engine's thread
-
-  void check() const;  // throws Aborted
-  void report(std::int64_t done, std::int64_t total) const { if (progress) progress(done, total); }
-};
-
-enum class WeightsKind { Current, Reference, Average };
 enum class TensorKind { Weight, Gradient, Reference, Average };
 
 struct ScoreOptions {
   double temperature = 1;
   WeightsKind weights = WeightsKind::Current;
   std::int32_t top_entropy = 0;           // k of the renormalised top-k entropy; 0: not computed
-  bool entropy = true;
+  bool argmax = false;
   std::vector<std::int32_t> logit_tokens; // forest token indices whose next-token logits are wanted in full
 };
 
@@ -60,48 +51,8 @@ struct ScoreResult {
   std::vector<float> logprobs;     // (N); NaN for the first token of a root
   std::vector<float> entropy;      // (N) nats, of the distribution that predicts token i; NaN likewise
   std::vector<float> top_entropy;  // (N) or empty
-  std::vector<std::int32_t> argmax;  // (N) most likely token in place of token i, -1 for the first token of a root
+  std::vector<std::int32_t> argmax;  // (N) or empty: most likely token in place of token i, -1 for the first token of a root
   std::vector<float> logits;       // (logit_tokens, V) tempered by nothing
-};
-
-struct StopRules {
-  std::vector<std::int32_t> tokens;   // sampling one of these ends the rollout (the token is kept)
-  std::vector<std::string> texts;     // bytes; the token that completes one ends the rollout (and is kept)
-};
-
-struct SampleOptions {
-  std::vector<std::int32_t> from;     // segments to continue
-  std::int32_t n = 1;                 // rollouts per segment
-  std::int32_t max_tokens = 256;
-  std::int32_t min_tokens = 0;        // stop tokens have no chance before
-  double temperature = 1;
-  std::int32_t top_k = 0;
-  double top_p = 1;
-  double min_p = 0;
-  std::uint64_t seed = 0;
-  std::vector<std::uint32_t> rollout_ids;  // (from.size() · n) stream of each rollout; empty: 0, 1, 2, …
-  std::vector<std::int32_t> banned;   // tokens without a chance
-  StopRules stop;
-  WeightsKind weights = WeightsKind::Current;
-  std::int32_t max_sequences = 0;     // most rollouts decoded at once; 0: as many as the store holds
-};
-
-enum class StopReason : std::uint8_t { Length, Token, Text };
-
-struct Rollout {
-  std::int32_t segment = 0;            // the segment it continues
-  std::vector<std::int32_t> tokens;
-  std::vector<float> logprobs;
-  StopReason stop = StopReason::Length;
-};
-
-struct SampleStatistics {
-  std::int64_t prefill_tokens = 0, decode_tokens = 0, decode_steps = 0, waves = 0;
-};
-
-struct SampleResult {
-  std::vector<Rollout> rollouts;       // n per entry of `from`, in order
-  SampleStatistics statistics;
 };
 
 struct AccumulateOptions {
@@ -177,8 +128,10 @@ class Engine {
   std::vector<MemoryItem> memory_plan() const;  // planned bytes by purpose, at batch_tokens
   std::size_t memory_held() const;              // allocated from the backend now
 
+ public:
+  struct State;  // engine/state.h: for the files of this folder
+
  private:
-  struct State;
   explicit Engine(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

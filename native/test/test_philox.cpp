@@ -33,4 +33,5 @@ TEST("uniform numbers keep to their intervals") {
   CHECK_EQ(uniform_float(0), 0.0f);
   CHECK(uniform_float(~0u) < 1.0f);
   CHECK(uniform_double(0, 0) > 0.0);
+  CHECK(uniform_double(~0u, ~0u) < 1.0);
 }

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace foretoken {
+
+/// What the machine can give: physical memory available now, capped by the cgroup.
+std::size_t available_memory();
+
+/// Keeps account of what is held for which purpose and refuses, with numbers, what would not fit.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(std::size_t limit) : limit_(limit) {}
+
+  /// Records that `purpose` will hold `bytes` (instead of what it held). Throws OutOfMemory before anything is allocated.
+  void hold(const std::string& purpose, std::size_t bytes);
+  std::size_t held() const;
+  std::size_t limit() const { return limit_; }
+  const std::map<std::string, std::size_t>& purposes() const { return held_; }
+
+ private:
+  std::size_t limit_;
+  std::map<std::string, std::size_t> held_;
+};
+
+/// One block that activations, logits and the key/value store of successive calls share: they never live at once.
+class WorkMemory {
+ public:
+  WorkMemory(Backend& backend, MemoryBudget& budget) : backend_(backend), budget_(budget) {}
+
+  /// A block of at least `bytes`, not cleared; what it held before is lost.
+  void* reserve(std::size_t bytes);
+  void release();
+  std::size_t bytes() const { return buffer_.bytes(); }
+
+ private:
+  Backend& backend_;
+  MemoryBudget& budget_;
+  Buffer buffer_;
+};
+
+}  // namespace foretoken

@@ -1,0 +1,101 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "engine/state.h"
+#include "rollout/rollout_scheduler.h"
+
+namespace foretoken {
+
+namespace {
+
+void validate(const SampleOptions& options, const TokenForest& forest, std::int64_t vocabulary) {
+  const auto require = [](bool holds, const auto&... what) {
+    if (!holds) fail(ErrorCode::InvalidArgument, "sample: ", what...);
+  };
+  require(!options.from.empty(), "`from` names no segment to continue");
+  for (const std::int32_t segment : options.from)
+    require(segment >= 0 && segment < static_cast<std::int32_t>(forest.segments().size()), "segment ", segment,
+            " does not exist: the forest has ", forest.segments().size());
+  require(options.n >= 1, "n must be at least 1, not ", options.n);
+  require(options.max_tokens >= 1, "maxTokens must be at least 1, not ", options.max_tokens);
+  require(options.min_tokens >= 0 && options.min_tokens <= options.max_tokens, "minTokens must lie between 0 and maxTokens");
+  require(std::isfinite(options.temperature) && options.temperature >= 0, "temperature must be 0 or more, not ", options.temperature);
+  require(options.top_k >= 0, "topK must not be negative");
+  require(options.top_p > 0 && options.top_p <= 1, "topP must lie in (0, 1], not ", options.top_p);
+  require(options.min_p >= 0 && options.min_p <= 1, "minP must lie in [0, 1], not ", options.min_p);
+  require(options.rollout_ids.empty() || options.rollout_ids.size() == options.from.size() * static_cast<std::size_t>(options.n),
+          "rolloutIds needs one entry per rollout");
+  std::vector<bool> banned(static_cast<std::size_t>(vocabulary), false);
+  for (const auto* list : {&options.banned, &options.stop.tokens})
+    for (const std::int32_t token : *list)
+      require(token >= 0 && token < vocabulary, "token ", token, " is outside the vocabulary of ", vocabulary);
+  for (const std::int32_t token : options.banned) banned[token] = true;
+  if (options.min_tokens > 0)
+    for (const std::int32_t token : options.stop.tokens) banned[token] = true;
+  require(std::find(banned.begin(), banned.end(), false) != banned.end(), "every token is banned");
+}
+
+}  // namespace
+
+SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& options, const Control& control) {
+  State& state = *state_;
+  validate(options, forest, state.config.vocab_size);
+  std::int64_t longest = 0;
+  for (const std::int32_t segment : options.from) {
+    const Segment& s = forest.segments()[segment];
+    longest = std::max(longest, std::int64_t{s.start_position} + s.length + options.max_tokens - 1);
+  }
+  if (longest > state.config.max_position_embeddings)
+    fail(ErrorCode::InvalidArgument, "sample: a context with maxTokens new tokens would reach position ", longest,
+         ", beyond the model's ", state.config.max_position_embeddings);
+  Decoder& decoder = state.decoder_for(forest);
+  if (decoder.positions() < longest) state.decoder_for(forest, options.max_tokens);
+  Decoder& covering = *state.decoder;
+  Backend& backend = *state.backend;
+  const StopMatcher stop(options.stop, state.token_bytes, state.token_offsets);
+  const Weights& weights = state.weights(options.weights);
+
+  const std::int64_t P = backend.page_positions(), layers = state.config.num_layers;
+  const std::size_t page_bytes = backend.page_bytes(covering.attention_shape(0));
+  const std::size_t store_page = page_bytes * static_cast<std::size_t>(layers);
+  const std::int64_t rollouts = static_cast<std::int64_t>(options.from.size()) * options.n;
+  const std::int64_t prefill = state.options.batch_tokens;
+  const std::int64_t sequences =
+      std::min(rollouts, options.max_sequences > 0 ? std::int64_t{options.max_sequences} : state.options.batch_tokens);
+  const std::int64_t rows = std::max(prefill, sequences);
+
+  CachedForwardMemory memory;
+  Arena plan;
+  const std::int64_t head_rows = std::max(sequences, static_cast<std::int64_t>(options.from.size()));
+  memory.lay_out(plan, backend, state.config, rows, head_rows);
+  const std::int64_t least = RolloutScheduler::least_pages(forest, options, P);
+  const std::int64_t most = RolloutScheduler::most_pages(forest, options, P);
+  std::int64_t pages = most;
+  if (state.options.cache_tokens > 0) {
+    pages = std::min(most, state.options.cache_tokens / P);
+  } else {
+    // What is held for work is given back before this call's share is taken.
+    const std::size_t others = state.budget.held() - state.work.bytes();
+    const std::size_t room = state.budget.limit() - std::min(state.budget.limit(), others + plan.used());
+    pages = std::min<std::int64_t>(most, static_cast<std::int64_t>(room / store_page));
+  }
+  if (pages < least)
+    fail(ErrorCode::OutOfMemory, "sample: the key/value store has room for ", pages * P, " tokens (",
+         (store_page * static_cast<std::size_t>(std::max<std::int64_t>(pages, 0))) >> 20, " MB), but the longest context and one rollout of ",
+         options.max_tokens, " tokens need ", least * P, " (", (store_page * static_cast<std::size_t>(least)) >> 20,
+         " MB). What helps: a larger cacheTokens or memoryLimit, fewer maxTokens, a shorter context");
+
+  PageStore store;
+  store.page_positions = P;
+  store.layer_bytes = page_bytes * static_cast<std::size_t>(pages);
+  Arena arena(state.work.reserve(plan.used() + store.layer_bytes * static_cast<std::size_t>(layers)));
+  memory.lay_out(arena, backend, state.config, rows, head_rows);
+  store.data = arena.bytes(store.layer_bytes * static_cast<std::size_t>(layers));
+
+  CachedForward forward(backend, covering, state.head, weights, store, memory);
+  RolloutScheduler scheduler(forest, options, prefill, sequences, pages, P);
+  return scheduler.run(backend, forward, stop, control);
+}
+
+}  // namespace foretoken

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/memory.h"
+#include "model/decoder.h"
+#include "model/device_batch.h"
+#include "model/head.h"
+#include "model/weights.h"
+
+namespace foretoken {
+
+/// A copy of the masters with its packed products: the current weights, the reference, the average.
+struct WeightSet {
+  ParameterStore masters;
+  std::unique_ptr<Weights> packed;
+  bool stale = false;  // masters changed since packing
+};
+
+/// Everything an engine owns. The members are destroyed in reverse order: the backend last.
+struct Engine::State {
+  State(ModelConfig config, const EngineOptions& options);
+
+  EngineOptions options;
+  ModelConfig config;
+  std::string config_json;              // as opened, to be carried along on save
+  std::string directory;                // where tokenizer files come from; empty for a new model
+  std::unique_ptr<Backend> backend;
+  MemoryBudget budget;
+  ModelParameters parameters;
+  std::unique_ptr<Decoder> decoder;
+  Head head;
+  WeightSet current;
+  std::optional<WeightSet> reference, average;
+  ParameterStore gradients, m, v;       // made when first needed
+  bool gradients_empty = true;
+  std::int64_t updates = 0;             // optimizer steps so far
+  WorkMemory work;
+  UploadedBatch uploaded;
+  std::vector<std::uint8_t> token_bytes;
+  std::vector<std::int64_t> token_offsets;  // (V + 1) or empty
+
+  DType matrix_dtype() const;           // of masters, reference and average
+  DType vector_dtype() const { return backend->accumulation_dtype(); }
+
+  /// Makes the masters of the current weights, not filled.
+  void make_masters();
+  WeightSet copy_of_current(const char* purpose);
+  /// The packed weights of a kind, fresh; throws InvalidArgument when there is no such copy.
+  const Weights& weights(WeightsKind kind);
+  /// The current weights with what the backward pass needs.
+  const Weights& trainable_weights();
+  void make_gradients();
+  void make_moments();
+
+  /// A decoder whose RoPE table covers `positions`, and a check of the forest against vocabulary and context length.
+  Decoder& decoder_for(const TokenForest& forest, std::int64_t extra_positions = 0);
+};
+
+/// Bytes of work memory that a training pass over `rows` packed tokens takes, all of them predicted.
+std::size_t training_bytes(const Engine::State& state, std::int64_t rows);
+
+/// The values of a contiguous view, widened.
+std::vector<double> download_values(Backend& backend, View view);
+std::vector<float> download_floats(Backend& backend, View view);
+/// Rounds values into a contiguous view.
+void upload_values(Backend& backend, std::span<const double> values, View view);
+void upload_floats(Backend& backend, std::span<const float> values, View view);
+
+}  // namespace foretoken

@@ -1,0 +1,71 @@
+#include "rollout/cached_forward.h"
+
+#include <algorithm>
+
+namespace foretoken {
+
+namespace {
+template <typename T>
+const T* put(DeviceArray<T>& array, Backend& backend, const std::vector<T>& values) {
+  return array.assign(backend, std::span<const T>(values));
+}
+}  // namespace
+
+void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows,
+                                  std::int64_t head_rows) {
+  for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows, config.hidden_size);
+  block.lay_out(arena, backend, config, rows);
+  head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(config)), false);
+}
+
+void CachedForward::run(const CachedBatch& batch, const Control& control) {
+  const std::int64_t N = batch.rows(), layers = decoder_.config().num_layers;
+  std::vector<std::int32_t> tables;
+  std::size_t stride = 0;
+  for (const auto& table : batch.tables) stride = std::max(stride, table.size());
+  for (const auto& table : batch.tables) {
+    tables.insert(tables.end(), table.begin(), table.end());
+    tables.resize(tables.size() + stride - table.size(), 0);
+  }
+
+  DeviceBatch device;
+  device.rows = N;
+  device.tokens = put(tokens_, backend_, batch.tokens);
+  device.positions = put(positions_, backend_, batch.positions);
+  device.paths.runs = put(runs_, backend_, batch.runs);
+  device.paths.runs_count = static_cast<std::int64_t>(batch.runs.size());
+  for (const Run& run : batch.runs) {
+    device.paths.longest_run = std::max<std::int64_t>(device.paths.longest_run, run.count);
+    device.paths.longest_path = std::max(device.paths.longest_path, std::int64_t{run.position} + run.count);
+  }
+  device.paths.tables = put(tables_, backend_, tables);
+  device.paths.table_stride = static_cast<std::int64_t>(stride);
+  device.writes = {put(write_rows_, backend_, batch.write_rows), put(write_pages_, backend_, batch.write_pages),
+                   put(write_lanes_, backend_, batch.write_lanes), static_cast<std::int64_t>(batch.write_rows.size())};
+  put(head_rows_, backend_, batch.head_rows);
+  if (!batch.copy_from.empty())
+    backend_.cache_copy(put(copy_from_, backend_, batch.copy_from), put(copy_to_, backend_, batch.copy_to),
+                        static_cast<std::int64_t>(batch.copy_from.size()), decoder_.attention_shape(0), store_.data, layers,
+                        store_.layer_bytes);
+
+  View x = memory_.x[0].slice_rows(0, N), next = memory_.x[1].slice_rows(0, N);
+  decoder_.embed(weights_, device, x);
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    control.check();
+    BlockActivations a = memory_.block;
+    a.x_in = x;
+    a = a.first_rows(N);
+    a.lse = {};
+    decoder_.block_forward(weights_, layer, device, store_.layer(layer), a, next);
+    std::swap(x, next);
+  }
+  x_ = x;
+}
+
+View CachedForward::logits(std::int64_t begin, std::int64_t count) {
+  const Head::Buffers b = memory_.head.first_rows(count);
+  head_.logits(weights_, x_, head_rows_.data() + begin, b);
+  return b.logits;
+}
+
+}  // namespace foretoken

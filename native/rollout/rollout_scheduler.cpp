@@ -1,0 +1,300 @@
+#include "rollout/rollout_scheduler.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace foretoken {
+
+namespace {
+
+std::int64_t path_length(const TokenForest& forest, std::int32_t segment) {
+  const Segment& s = forest.segments()[segment];
+  return std::int64_t{s.start_position} + s.length;
+}
+
+}  // namespace
+
+std::int64_t RolloutScheduler::sequence_pages(std::int64_t context, std::int64_t max_tokens, std::int64_t P) {
+  // The last token is never fed back, so it needs no place.
+  const std::int64_t end = context + max_tokens - 1;
+  return (end + P - 1) / P - context / P;
+}
+
+std::int64_t RolloutScheduler::context_length(std::int32_t entry) const { return path_length(forest_, options_.from[entry]); }
+
+std::int64_t RolloutScheduler::least_pages(const TokenForest& forest, const SampleOptions& options, std::int64_t P) {
+  const ContextCache empty(forest, P);
+  std::int64_t context = 0, sequence = 0;
+  for (const std::int32_t segment : options.from) {
+    context = std::max(context, empty.pages_needed(segment));
+    sequence = std::max(sequence, sequence_pages(path_length(forest, segment), options.max_tokens, P));
+  }
+  return context + sequence;
+}
+
+std::int64_t RolloutScheduler::most_pages(const TokenForest& forest, const SampleOptions& options, std::int64_t P) {
+  const ContextCache empty(forest, P);
+  std::vector<bool> counted(forest.segments().size(), false);
+  std::int64_t pages = 0;
+  for (const std::int32_t segment : options.from) {
+    for (std::int32_t up = segment; up >= 0 && !counted[up]; up = forest.segments()[up].parent) {
+      counted[up] = true;
+      pages += empty.pages_of(up);
+    }
+    pages += options.n * sequence_pages(path_length(forest, segment), options.max_tokens, P);
+  }
+  return pages;
+}
+
+RolloutScheduler::RolloutScheduler(const TokenForest& forest, const SampleOptions& options, std::int64_t prefill_tokens,
+                                   std::int64_t max_sequences, std::int64_t pages, std::int64_t page_positions)
+    : forest_(forest), options_(options), prefill_tokens_(prefill_tokens), max_sequences_(max_sequences),
+      page_positions_(page_positions), pool_(pages), contexts_(forest, page_positions),
+      unfinished_(options.from.size(), options.n), row_in_batch_(static_cast<std::size_t>(forest.size()), -1) {
+  result_.rollouts.resize(options.from.size() * static_cast<std::size_t>(options.n));
+  for (std::size_t i = 0; i < result_.rollouts.size(); ++i)
+    result_.rollouts[i].segment = options.from[i / static_cast<std::size_t>(options.n)];
+}
+
+SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
+  const std::int64_t total = static_cast<std::int64_t>(result_.rollouts.size()) * options_.max_tokens;
+  while (next_entry_ < static_cast<std::int32_t>(options_.from.size()) || !waiting_.empty() || !active_.empty()) {
+    control.check();
+    if (admit_contexts()) prefill(backend, forward, stop, control);
+    decode(backend, forward, stop, control);
+    control.report(decoded_, total);
+  }
+  result_.statistics.decode_tokens = decoded_;
+  return std::move(result_);
+}
+
+bool RolloutScheduler::admit_contexts() {
+  const auto entries = static_cast<std::int32_t>(options_.from.size());
+  // Contexts are taken in when places in the batch have come free, several at a time, so that prefills are not tiny.
+  const auto occupied = static_cast<std::int64_t>(active_.size() + waiting_.size());
+  if (next_entry_ >= entries || (occupied > 0 && occupied > max_sequences_ / 2)) return false;
+  std::int64_t places = max_sequences_ - occupied;
+  while (next_entry_ < entries && places > 0) {
+    const std::int32_t segment = options_.from[next_entry_];
+    const std::int64_t sequence = sequence_pages(context_length(next_entry_), options_.max_tokens, page_positions_);
+    // The reserve is the largest rollout of any context that is here already or comes with this one.
+    std::int64_t reserve = sequence;
+    for (const Sequence& other : waiting_)
+      reserve = std::max(reserve, sequence_pages(context_length(other.entry), options_.max_tokens, page_positions_));
+    for (const std::int32_t other : admitted_)
+      reserve = std::max(reserve, sequence_pages(context_length(other), options_.max_tokens, page_positions_));
+    if (pool_.available() < contexts_.pages_needed(segment) + reserve) break;
+    contexts_.acquire(segment, pool_, absent_);
+    admitted_.push_back(next_entry_++);
+    places -= options_.n;
+  }
+  return !admitted_.empty();
+}
+
+void RolloutScheduler::prefill(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
+  result_.statistics.waves += 1;
+  // The rows of a context whose own segment is already present from another entry: its last token goes through again,
+  // because logits are not kept. Its keys and values are written a second time with the same bits.
+  std::vector<std::int32_t> entries;
+  std::size_t next_absent = 0;
+  std::int32_t offset = 0;
+  std::vector<std::int32_t> last_row(forest_.segments().size(), -1);  // in the pass under way
+  std::vector<std::int32_t> open = admitted_;
+  std::vector<std::int64_t> touched;
+  while (!open.empty()) {
+    control.check();
+    CachedBatch batch;
+    touched.clear();
+    while (next_absent < absent_.size() && batch.rows() < prefill_tokens_) {
+      const std::int32_t segment = absent_[next_absent];
+      const Segment& s = forest_.segments()[segment];
+      const auto count = static_cast<std::int32_t>(std::min<std::int64_t>(s.length - offset, prefill_tokens_ - batch.rows()));
+      for (std::int32_t i = offset; i < offset + count; ++i) touched.push_back(s.begin + i);
+      contexts_.add_rows(segment, offset, count, batch, row_in_batch_);
+      offset += count;
+      if (offset == s.length) {
+        last_row[segment] = static_cast<std::int32_t>(batch.rows()) - 1;
+        ++next_absent;
+        offset = 0;
+      }
+    }
+    // Whatever context is complete now gets its first tokens drawn.
+    entries.clear();
+    std::vector<std::int32_t> later;
+    const auto is_pending = [&](std::int32_t segment) {
+      return std::find(absent_.begin() + static_cast<std::ptrdiff_t>(next_absent), absent_.end(), segment) != absent_.end();
+    };
+    for (const std::int32_t entry : open) {
+      const std::int32_t segment = options_.from[entry];
+      if (last_row[segment] < 0 && !is_pending(segment) && batch.rows() < prefill_tokens_) {
+        const Segment& s = forest_.segments()[segment];
+        touched.push_back(s.begin + s.length - 1);
+        contexts_.add_rows(segment, s.length - 1, 1, batch, row_in_batch_);
+        last_row[segment] = static_cast<std::int32_t>(batch.rows()) - 1;
+      }
+      if (last_row[segment] < 0) { later.push_back(entry); continue; }
+      entries.push_back(entry);
+      batch.head_rows.push_back(last_row[segment]);
+    }
+    forward.run(batch, control);
+    result_.statistics.prefill_tokens += batch.rows();
+    const auto rows = static_cast<std::int64_t>(entries.size());
+    for (std::int64_t begin = 0; begin < rows; begin += forward.chunk_rows()) {
+      const std::int64_t count = std::min(forward.chunk_rows(), rows - begin);
+      const View logits = forward.logits(begin, count);
+      for (std::int32_t j = 0; j < options_.n; ++j) {
+        std::vector<Sequence> fresh(static_cast<std::size_t>(count));
+        std::vector<Sequence*> pointers;
+        for (std::int64_t i = 0; i < count; ++i) {
+          fresh[i].entry = entries[begin + i];
+          fresh[i].rollout = fresh[i].entry * options_.n + j;
+          pointers.push_back(&fresh[i]);
+        }
+        draw(backend, logits, pointers);
+        for (std::int64_t i = 0; i < count; ++i)
+          if (append(fresh[i], drawn_[i], drawn_logprobs_[i], stop)) waiting_.push_back(std::move(fresh[i]));
+          else finish(fresh[i]);
+      }
+    }
+    for (const std::int64_t token : touched) row_in_batch_[token] = -1;
+    std::fill(last_row.begin(), last_row.end(), -1);
+    open = std::move(later);
+  }
+  // Groups stay together: rollouts of one context read the same pages.
+  std::stable_sort(waiting_.begin(), waiting_.end(), [](const Sequence& a, const Sequence& b) { return a.rollout < b.rollout; });
+  absent_.clear();
+  admitted_.clear();
+}
+
+void RolloutScheduler::admit_sequences(CachedBatch& batch) {
+  while (!waiting_.empty() && static_cast<std::int64_t>(active_.size()) < max_sequences_) {
+    Sequence& sequence = waiting_.front();
+    const std::int64_t context = context_length(sequence.entry);
+    const std::int64_t pages = sequence_pages(context, options_.max_tokens, page_positions_);
+    if (pool_.available() < pages) return;
+    const std::vector<std::int32_t>& parent = contexts_.table(options_.from[sequence.entry]);
+    sequence.own_begin = context / page_positions_;
+    sequence.table.assign(parent.begin(), parent.begin() + sequence.own_begin);
+    for (std::int64_t i = 0; i < pages; ++i) sequence.table.push_back(pool_.take());
+    if (context % page_positions_ != 0 && pages > 0) {
+      batch.copy_from.push_back(parent[sequence.own_begin]);
+      batch.copy_to.push_back(sequence.table[sequence.own_begin]);
+    }
+    active_.push_back(std::move(sequence));
+    waiting_.pop_front();
+  }
+}
+
+void RolloutScheduler::decode(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
+  CachedBatch batch;
+  admit_sequences(batch);
+  if (active_.empty()) return;
+  for (const Sequence& sequence : active_) {
+    const Rollout& rollout = result_.rollouts[sequence.rollout];
+    const auto row = static_cast<std::int32_t>(batch.tokens.size());
+    const std::int64_t position = context_length(sequence.entry) + static_cast<std::int64_t>(rollout.tokens.size()) - 1;
+    batch.tokens.push_back(rollout.tokens.back());
+    batch.positions.push_back(static_cast<std::int32_t>(position));
+    batch.runs.push_back({row, 1, static_cast<std::int32_t>(position), row});
+    const std::int64_t blocks = position / page_positions_ + 1;
+    batch.tables.emplace_back(sequence.table.begin(), sequence.table.begin() + blocks);
+    batch.write_rows.push_back(row);
+    batch.write_pages.push_back(sequence.table[blocks - 1]);
+    batch.write_lanes.push_back(static_cast<std::int32_t>(position % page_positions_));
+    batch.head_rows.push_back(row);
+  }
+  forward.run(batch, control);
+  result_.statistics.decode_steps += 1;
+
+  const auto rows = static_cast<std::int64_t>(active_.size());
+  std::vector<bool> goes_on(active_.size());
+  std::vector<Sequence*> pointers;
+  for (std::int64_t begin = 0; begin < rows; begin += forward.chunk_rows()) {
+    const std::int64_t count = std::min(forward.chunk_rows(), rows - begin);
+    pointers.clear();
+    for (std::int64_t i = 0; i < count; ++i) pointers.push_back(&active_[begin + i]);
+    draw(backend, forward.logits(begin, count), pointers);
+    for (std::int64_t i = 0; i < count; ++i)
+      goes_on[begin + i] = append(active_[begin + i], drawn_[i], drawn_logprobs_[i], stop);
+  }
+  std::vector<Sequence> still;
+  still.reserve(active_.size());
+  for (std::size_t i = 0; i < active_.size(); ++i)
+    if (goes_on[i]) still.push_back(std::move(active_[i])); else finish(active_[i]);
+  active_ = std::move(still);
+}
+
+void RolloutScheduler::draw(Backend& backend, View logits, const std::vector<Sequence*>& sequences) {
+  const std::size_t count = sequences.size();
+  std::vector<SampleRow> rows(count);
+  std::vector<bool> early(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Sequence& sequence = *sequences[i];
+    SampleRow& row = rows[i];
+    row.seed = options_.seed;
+    row.rollout = options_.rollout_ids.empty() ? static_cast<std::uint32_t>(sequence.rollout)
+                                               : options_.rollout_ids[sequence.rollout];
+    row.position = static_cast<std::uint32_t>(result_.rollouts[sequence.rollout].tokens.size());
+    row.temperature = static_cast<float>(options_.temperature);
+    row.top_k = options_.top_k;
+    row.top_p = static_cast<float>(options_.top_p);
+    row.min_p = static_cast<float>(options_.min_p);
+    early[i] = static_cast<std::int32_t>(row.position) < options_.min_tokens;
+  }
+  drawn_.assign(count, 0);
+  drawn_logprobs_.assign(count, 0);
+  // Rows that may not stop yet are drawn with the stop tokens banned, in a call of their own over the same logits.
+  for (const bool suppress : {false, true}) {
+    if (std::find(early.begin(), early.end(), suppress) == early.end()) continue;
+    std::vector<std::int32_t> banned = options_.banned;
+    if (suppress) banned.insert(banned.end(), options_.stop.tokens.begin(), options_.stop.tokens.end());
+    std::int32_t* tokens = drawn_device_.reserve(backend, count);
+    const DType A = backend.accumulation_dtype();
+    if (logprobs_device_.bytes() < count * size_of(A)) logprobs_device_ = Buffer(backend, count * size_of(A));
+    const View logprobs(logprobs_device_.data(), A, 1, static_cast<std::int64_t>(count));
+    backend.sample(logits, sample_rows_.assign(backend, std::span<const SampleRow>(rows)),
+                   banned_.assign(backend, std::span<const std::int32_t>(banned)), static_cast<std::int64_t>(banned.size()),
+                   tokens, logprobs);
+    std::vector<std::int32_t> drawn(count);
+    std::vector<float> values(count);
+    backend.download(drawn.data(), tokens, count * sizeof(std::int32_t));
+    if (A == DType::Float64) {
+      std::vector<double> wide(count);
+      backend.download(wide.data(), logprobs.data, count * sizeof(double));
+      std::transform(wide.begin(), wide.end(), values.begin(), [](double value) { return static_cast<float>(value); });
+    } else {
+      backend.download(values.data(), logprobs.data, count * sizeof(float));
+    }
+    for (std::size_t i = 0; i < count; ++i)
+      if (early[i] == suppress) {
+        drawn_[i] = drawn[i];
+        drawn_logprobs_[i] = values[i];
+      }
+  }
+}
+
+bool RolloutScheduler::append(Sequence& sequence, std::int32_t token, float logprob, const StopMatcher& stop) {
+  if (!(logprob <= 0))
+    fail(ErrorCode::NonFinite, "rollout ", sequence.rollout, ": the log-prob of token ",
+         result_.rollouts[sequence.rollout].tokens.size(), " is not a number: the weights have diverged or hold NaN");
+  Rollout& rollout = result_.rollouts[sequence.rollout];
+  rollout.tokens.push_back(token);
+  rollout.logprobs.push_back(logprob);
+  decoded_ += 1;
+  if (const std::optional<StopReason> reason = stop.append(token, sequence.tail)) {
+    rollout.stop = *reason;
+    return false;
+  }
+  rollout.stop = StopReason::Length;
+  return static_cast<std::int32_t>(rollout.tokens.size()) < options_.max_tokens;
+}
+
+void RolloutScheduler::finish(Sequence& sequence) {
+  for (std::size_t block = static_cast<std::size_t>(sequence.own_begin); block < sequence.table.size(); ++block)
+    pool_.give_back(sequence.table[block]);
+  sequence.table.clear();
+  if (--unfinished_[sequence.entry] == 0) contexts_.release(options_.from[sequence.entry], pool_);
+}
+
+}  // namespace foretoken

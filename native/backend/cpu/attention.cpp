@@ -1,0 +1,145 @@
+#include <cstring>
+
+#include "backend/cpu/operations.h"
+
+namespace foretoken::cpu {
+
+namespace {
+
+std::int64_t padded(std::int64_t count) { return (count + kPagePositions - 1) / kPagePositions * kPagePositions; }
+
+std::size_t head_bytes(const AttentionShape& shape, DType dtype) {
+  return static_cast<std::size_t>(2 * kPagePositions * shape.head_dim) * size_of(dtype);
+}
+
+}  // namespace
+
+std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim) {
+  return kQueryTile * (2 * padded(head_dim) + padded(longest_path) + kPagePositions);
+}
+
+std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim) {
+  return 5 * (padded(longest_path) + kPagePositions) * padded(head_dim) +
+         kQueryTile * (3 * padded(head_dim) + 2 * 4 * kPagePositions);
+}
+
+std::size_t CpuBackend::page_bytes(const AttentionShape& shape) const {
+  return static_cast<std::size_t>(shape.kv_heads) * head_bytes(shape, dtype_);
+}
+
+void CpuBackend::cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) {
+  for_rows(writes.count, 4 * k.cols, [&](std::int64_t begin, std::int64_t count, int) {
+    for (std::int64_t i = begin; i < begin + count; ++i) {
+      std::byte* page = static_cast<std::byte*>(pages) + static_cast<std::size_t>(writes.pages[i]) * page_bytes(shape);
+      for (int head = 0; head < shape.kv_heads; ++head) {
+        const std::int64_t column = static_cast<std::int64_t>(head) * shape.head_dim;
+        kernels_.cache_write(k.slice_rows(writes.rows[i], 1).slice_cols(column, shape.head_dim).data,
+                             v.slice_rows(writes.rows[i], 1).slice_cols(column, shape.head_dim).data, shape.head_dim,
+                             writes.lanes[i], page + static_cast<std::size_t>(head) * head_bytes(shape, dtype_));
+      }
+    }
+  });
+}
+
+void CpuBackend::cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count,
+                            const AttentionShape& shape, void* pages, std::int64_t layers, std::size_t layer_bytes) {
+  const std::size_t bytes = page_bytes(shape);
+  team_.parallel_for(layers * count, [&](std::int64_t task, int) {
+    std::byte* layer = static_cast<std::byte*>(pages) + static_cast<std::size_t>(task / count) * layer_bytes;
+    std::memcpy(layer + static_cast<std::size_t>(to[task % count]) * bytes,
+                layer + static_cast<std::size_t>(from[task % count]) * bytes, bytes);
+  });
+}
+
+void CpuBackend::attention_forward(View q, const void* pages, const PagedPaths& paths, const AttentionShape& shape,
+                                   View out, View lse) {
+  query_rows_.clear();
+  for (std::int64_t r = 0; r < paths.runs_count; ++r) {
+    const Run& run = paths.runs[r];
+    for (std::int32_t i = 0; i < run.count; ++i)
+      query_rows_.push_back({run.row + i, run.position + i, paths.tables + run.table * paths.table_stride});
+  }
+  const std::int64_t rows = static_cast<std::int64_t>(query_rows_.size());
+  if (rows == 0) return;
+
+  // Tasks: some rows, and some of the query heads of one kv head. Neighbouring rows share the loads of common pages;
+  // a small batch is cut finer so that every thread has work.
+  const int group = shape.heads / shape.kv_heads;
+  const int heads_at_once = std::min(group, kQueryTile), head_pieces = (group + heads_at_once - 1) / heads_at_once;
+  std::int64_t rows_at_once = kQueryTile / heads_at_once;
+  const auto tiles = [&] { return (rows + rows_at_once - 1) / rows_at_once; };
+  while (rows_at_once > 1 && tiles() * shape.kv_heads * head_pieces < 3 * team_.size()) rows_at_once /= 2;
+
+  const std::int64_t floats = attention_forward_scratch(paths.longest_path, shape.head_dim);
+  float* memory = scratch(team_.size(), floats);
+  const std::int64_t head_tasks = static_cast<std::int64_t>(shape.kv_heads) * head_pieces;
+  team_.parallel_for(tiles() * head_tasks, [&](std::int64_t task, int worker) {
+    // The rows with the longest paths tend to come last; they are the ones to begin with.
+    const std::int64_t begin = (tiles() - 1 - task / head_tasks) * rows_at_once;
+    const int kv_head = static_cast<int>(task % head_tasks) / head_pieces;
+    const int piece = static_cast<int>(task % head_tasks) % head_pieces;
+    AttentionTile tile;
+    tile.q = q.data;
+    tile.q_stride = q.stride;
+    tile.pages = pages;
+    tile.page_stride = static_cast<std::int64_t>(page_bytes(shape) / size_of(dtype_));
+    tile.kv_head = kv_head;
+    tile.head_dim = shape.head_dim;
+    tile.first_head = kv_head * group + piece * heads_at_once;
+    tile.heads = std::min(heads_at_once, group - piece * heads_at_once);
+    tile.scale = shape.scale;
+    tile.window = shape.window;
+    tile.rows = query_rows_.data() + begin;
+    tile.rows_count = static_cast<int>(std::min(rows_at_once, rows - begin));
+    tile.out = out.data;
+    tile.out_stride = out.stride;
+    tile.lse = lse.as<float>();
+    tile.lse_stride = lse.stride;
+    tile.scratch = memory + worker * floats;
+    kernels_.attention_forward(tile);
+  });
+}
+
+void CpuBackend::attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
+                                    const AttentionShape& shape, View dq, View dk, View dv) {
+  query_runs_.clear();
+  for (std::int64_t r = 0; r < paths.runs_count; ++r) {
+    const Run& run = paths.runs[r];
+    query_runs_.push_back({run.row, run.count, run.position, paths.path_rows + paths.path_begin[r]});
+  }
+  const std::int64_t floats = attention_backward_scratch(paths.longest_path, shape.head_dim);
+  float* memory = scratch(team_.size(), floats);
+  team_.parallel_for(paths.trees_count * shape.kv_heads, [&](std::int64_t task, int worker) {
+    const std::int64_t index = task / shape.kv_heads;
+    AttentionTree tree;
+    tree.q = q.data;
+    tree.q_stride = q.stride;
+    tree.k = k.data;
+    tree.k_stride = k.stride;
+    tree.v = v.data;
+    tree.v_stride = v.stride;
+    tree.out = out.data;
+    tree.out_stride = out.stride;
+    tree.dout = dout.as<float>();
+    tree.dout_stride = dout.stride;
+    tree.lse = lse.as<float>();
+    tree.lse_stride = lse.stride;
+    tree.dq = dq.as<float>();
+    tree.dq_stride = dq.stride;
+    tree.dk = dk.as<float>();
+    tree.dk_stride = dk.stride;
+    tree.dv = dv.as<float>();
+    tree.dv_stride = dv.stride;
+    tree.kv_head = static_cast<int>(task % shape.kv_heads);
+    tree.group = shape.heads / shape.kv_heads;
+    tree.head_dim = shape.head_dim;
+    tree.scale = shape.scale;
+    tree.window = shape.window;
+    tree.runs = query_runs_.data() + paths.trees[index];
+    tree.runs_count = paths.trees[index + 1] - paths.trees[index];
+    tree.scratch = memory + worker * floats;
+    kernels_.attention_backward(tree);
+  });
+}
+
+}  // namespace foretoken::cpu

@@ -61,7 +61,7 @@ TEST("json: escapes, surrogate pairs and plain UTF-8 become UTF-8") {
   CHECK_EQ(text_of(R"("\"\\\/\b\f\n\r\t")"), "\"\\/\b\f\n\r\t");
   CHECK_EQ(text_of("\"\\u00e9\\u20ac\\ud83d\\ude00\\u0000\""), std::string("é€😀\0", 10));
   CHECK_EQ(text_of("\"é€😀\""), "é€😀");
-  const std::string strange = std::string("a\"\\\n\t\x01 é😀", 15);
+  const std::string strange = "a\"\\\n\t\x01 é😀";
   CHECK_EQ(text_of(json::write(strange)), strange);
 }
 

@@ -20,6 +20,16 @@ constexpr std::int64_t kGradientTokens = 512;
 // Outputs of a gradient that are rearranged at a time: bounds the workspace for large vocabularies.
 constexpr std::int64_t kGradientOutputs = 4096;
 
+// Below it, handing work to another thread takes longer than the work.
+constexpr std::int64_t kStepsWorthSharing = 3000;
+// A task long enough not to notice that it is handed out; many, so that a thread the system holds up delays the rest little.
+constexpr std::int64_t kStepsOfATask = 30000, kTasksPerThread = 8;
+// A panel that several threads load should serve so many tiles of rows on each.
+constexpr std::int64_t kTilesWorthAPanel = 4;
+
+// Packing: lines of the source that a task walks along, and how far; both even.
+constexpr std::int64_t kPackLines = 64, kPackPiece = 1024;
+
 std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 std::int64_t divide_up(std::int64_t value, std::int64_t by) { return (value + by - 1) / by; }
 
@@ -31,38 +41,52 @@ const MatmulKernels& kernels_for(const Matmul& matmul, DType dtype) {
 
 std::int64_t units_of(DType dtype, std::int64_t k) { return dtype == DType::BFloat16 ? divide_up(k, 2) : k; }
 
-// Rearranges (K, N) into panels of `width` columns, the last one narrower by whole multiples of `grain`.
+// Rearranges (K, N) into panels of `width` columns.
 void pack_panels(ThreadTeam& team, const MatmulKernels& kernels, DType dtype, const MatrixView& source, bool transposed,
-                 std::int64_t k, std::int64_t n, std::int64_t width, std::int64_t grain, std::byte* into) {
-  const std::int64_t units = units_of(dtype, k);
-  team.parallel_for(divide_up(n, width), [&](std::int64_t panel, int) {
+                 std::int64_t k, std::int64_t n, std::int64_t width, std::byte* into) {
+  const std::int64_t panels = divide_up(n, width);
+  // A task reads pieces of kPackPiece elements from kPackLines lines of the source, whichever way they lie.
+  const std::int64_t k_step = transposed ? kPackPiece : kPackLines;
+  const std::int64_t panel_step = std::max<std::int64_t>(1, (transposed ? kPackLines : kPackPiece) / width);
+  const std::int64_t k_parts = divide_up(k, k_step), panel_parts = divide_up(panels, panel_step);
+  team.parallel_for(k_parts * panel_parts, [&](std::int64_t task, int) {
     PackJob job;
     job.source = source.data;
     job.stride = source.stride;
     job.source_bfloat16 = source.dtype == DType::BFloat16;
     job.transposed = transposed;
-    job.k_end = k;
-    job.column_begin = panel * width;
-    job.column_end = std::min(n, job.column_begin + width);
-    job.width = std::min(width, round_up(n - job.column_begin, grain));
-    job.into = reinterpret_cast<char*>(into) + job.column_begin * units * kUnitBytes;
+    job.k_begin = task % k_parts * k_step;
+    job.k_end = std::min(k, job.k_begin + k_step);
+    job.column_begin = task / k_parts * panel_step * width;
+    job.column_end = std::min(n, job.column_begin + panel_step * width);
+    job.width = width;
+    job.panel_bytes = units_of(dtype, k) * width * kUnitBytes;
+    job.into = reinterpret_cast<char*>(into);
     kernels.pack(job);
   });
 }
 
-// Shares a block out in tasks of some rows by some panels. Which task computes an element does not touch its bits.
-void multiply_blocks(ThreadTeam& team, const MatmulKernels& kernels, const Block& whole) {
-  const std::int64_t rows = whole.row_end - whole.row_begin;
-  const std::int64_t panels = divide_up(whole.columns, kernels.panel_columns);
-  if (rows == 0 || panels == 0) return;
-  const std::int64_t row_step = 64, panel_step = 4;
-  const std::int64_t row_tasks = divide_up(rows, row_step), panel_tasks = divide_up(panels, panel_step);
-  team.parallel_for(row_tasks * panel_tasks, [&](std::int64_t task, int) {
+// Shares (rows, columns) of a product out in tasks. Which task computes an element does not touch its bits.
+void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const Block& whole, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t threads = team.size();
+  const std::int64_t tiles = divide_up(rows, kernels.tile_rows), panels = divide_up(columns, kernels.panel_columns);
+  if (tiles == 0 || panels == 0) return;
+  // In steps of one unit by one panel; a step of few rows waits for its panel rather than for the multipliers.
+  const std::int64_t steps = std::max<std::int64_t>(whole.units, 1) * panels * std::max<std::int64_t>(rows, 3);
+  std::int64_t row_parts = 1, column_parts = 1;
+  if (steps >= kStepsWorthSharing) {
+    // By rows, if that leaves each thread enough of them: then all have equal shares. What is left, by columns.
+    row_parts = std::clamp<std::int64_t>(tiles / kTilesWorthAPanel, 1, threads);
+    column_parts = divide_up(threads, row_parts) * std::clamp<std::int64_t>(steps / (threads * kStepsOfATask), 1, kTasksPerThread);
+    column_parts = std::min(column_parts, panels);
+  }
+  team.parallel_for(row_parts * column_parts, [&](std::int64_t task, int) {
+    const std::int64_t row_part = task % row_parts, column_part = task / row_parts;
     Block block = whole;
-    block.row_begin = task % row_tasks * row_step;
-    block.row_end = std::min(rows, block.row_begin + row_step);
-    block.column_begin = task / row_tasks * panel_step * kernels.panel_columns;
-    block.column_end = std::min(whole.columns, block.column_begin + panel_step * kernels.panel_columns);
+    block.row_begin = tiles * row_part / row_parts * kernels.tile_rows;
+    block.row_end = std::min(rows, tiles * (row_part + 1) / row_parts * kernels.tile_rows);
+    block.column_begin = panels * column_part / column_parts * kernels.panel_columns;
+    block.column_end = std::min(columns, panels * (column_part + 1) / column_parts * kernels.panel_columns);
     kernels.multiply(block);
   });
 }
@@ -98,7 +122,7 @@ const Matmul& matmul_for(Isa isa) {
 
 std::size_t PackedMatrix::bytes_for(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n) {
   invariant(k >= 0 && n >= 0, "a packed matrix has no negative side");
-  return static_cast<std::size_t>(units_of(dtype, k) * kUnitBytes * round_up(n, kernels_for(matmul, dtype).lanes));
+  return static_cast<std::size_t>(units_of(dtype, k) * kUnitBytes * round_up(n, kernels_for(matmul, dtype).panel_columns));
 }
 
 PackedMatrix::PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n)
@@ -108,8 +132,7 @@ void pack(ThreadTeam& team, PackedMatrix& into, const MatrixView& source, bool t
   if (into.bytes() == 0) return;
   const MatmulKernels& kernels = kernels_for(*into.matmul(), into.dtype());
   invariant(source.dtype == DType::Float32 || source.dtype == DType::BFloat16, "pack takes float32 or bfloat16");
-  pack_panels(team, kernels, into.dtype(), source, transposed, into.k(), into.n(), kernels.panel_columns, kernels.lanes,
-              into.data());
+  pack_panels(team, kernels, into.dtype(), source, transposed, into.k(), into.n(), kernels.panel_columns, into.data());
 }
 
 void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const PackedMatrix& b, const Epilogue& epilogue,
@@ -124,20 +147,18 @@ void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const Pa
   block.a_half_unit = a.dtype == DType::BFloat16 && b.k() % 2 != 0;
   block.b = reinterpret_cast<const char*>(b.data());
   block.units = units_of(b.dtype(), b.k());
-  block.row_end = rows;
-  block.columns = b.n();
   block.bias = epilogue.bias;
   block.residual = epilogue.residual;
   block.residual_stride = epilogue.residual_stride;
   block.out = out.data;
   block.out_stride = out.stride;
   block.out_bfloat16 = out.dtype == DType::BFloat16;
-  multiply_blocks(team, kernels, block);
+  multiply_in_parallel(team, kernels, block, rows, b.n());
 }
 
 std::size_t GradientWorkspace::bytes_for(const Matmul& matmul, DType dtype, std::int64_t outputs, std::int64_t inputs) {
   const MatmulKernels& kernels = kernels_for(matmul, dtype);
-  const std::int64_t columns = round_up(inputs, kernels.lanes) + round_up(std::min(outputs, kGradientOutputs), kernels.tile_rows);
+  const std::int64_t columns = round_up(inputs, kernels.panel_columns) + round_up(std::min(outputs, kGradientOutputs), kernels.group_rows);
   return static_cast<std::size_t>(units_of(dtype, kGradientTokens) * kUnitBytes * columns);
 }
 
@@ -158,29 +179,27 @@ void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace
     const std::int64_t k = std::min(kGradientTokens, tokens - token);
     const std::int64_t units = units_of(x.dtype, k);
     std::byte* const right = workspace.data();
-    std::byte* const left = right + units * kUnitBytes * round_up(inputs, kernels.lanes);
+    std::byte* const left = right + units * kUnitBytes * round_up(inputs, kernels.panel_columns);
     const MatrixView x_part(static_cast<const std::byte*>(x.data) + token * x.stride * element, x.stride, x.dtype);
-    pack_panels(team, kernels, x.dtype, x_part, false, k, inputs, kernels.panel_columns, kernels.lanes, right);
+    pack_panels(team, kernels, x.dtype, x_part, false, k, inputs, kernels.panel_columns, right);
 
     for (std::int64_t output = 0; output < outputs; output += kGradientOutputs) {
       const std::int64_t rows = std::min(kGradientOutputs, outputs - output);
       const MatrixView dy_part(static_cast<const std::byte*>(dy.data) + (token * dy.stride + output) * element, dy.stride, dy.dtype);
-      pack_panels(team, kernels, dy.dtype, dy_part, false, k, rows, kernels.tile_rows, kernels.tile_rows, left);
+      pack_panels(team, kernels, dy.dtype, dy_part, false, k, rows, kernels.group_rows, left);
       Block block;
       block.a = reinterpret_cast<const char*>(left);
       block.a_row_bytes = kUnitBytes;
-      block.a_unit_bytes = kernels.tile_rows * kUnitBytes;
-      block.a_tile_bytes = units * block.a_unit_bytes;
-      block.a_in_tiles = true;
+      block.a_unit_bytes = kernels.group_rows * kUnitBytes;
+      block.a_group_rows = kernels.group_rows;
+      block.a_group_bytes = units * block.a_unit_bytes;
       block.b = reinterpret_cast<const char*>(right);
       block.units = units;
-      block.row_end = rows;
-      block.columns = inputs;
       block.out = dw + output * dw_stride;
       block.out_stride = dw_stride;
       block.start = dw + output * dw_stride;
       block.start_stride = dw_stride;
-      multiply_blocks(team, kernels, block);
+      multiply_in_parallel(team, kernels, block, rows, inputs);
     }
   }
 }

@@ -9,7 +9,7 @@ struct Vectors256 {
   using Floats = __m256;
   typedef uint32_t Words __attribute__((vector_size(32)));
   typedef uint16_t Halves __attribute__((vector_size(16)));
-  static constexpr int lanes = 8, tile_rows = 6, panel_vectors = 2;   // 12 of 16 registers are sums
+  static constexpr int lanes = 8, tile_rows = 6, panel_vectors = 2, group_rows = 24;   // 12 of 16 registers are sums
 
   static FORETOKEN_INLINE Words broadcast(uint32_t word) {
     return reinterpret_cast<Words>(_mm256_set1_epi32(static_cast<int>(word)));

@@ -10,22 +10,23 @@
 namespace foretoken::cpu {
 
 // A *unit* is what one step of a sum takes from a row or column: a float32, or a pair of bfloat16 that are neighbours
-// in k. Either is 4 bytes. A panel is [units][columns]: all of K for `panel_columns` neighbouring columns; the last
-// panel of a matrix may be narrower, by whole vectors.
+// in k. Either is 4 bytes. A panel is [units][columns]: all of K for `panel_columns` neighbouring columns. Beyond the
+// last column there are zeros.
 
 /// Rows of the left operand by panels of the right one.
 struct Block {
-  const char* a = nullptr;             // row r starts at a + r / tile_rows * a_tile_bytes + r % tile_rows * a_row_bytes
+  // Row r starts at a + r * a_row_bytes; if the rows are packed, at
+  // a + r / a_group_rows * a_group_bytes + r % a_group_rows * a_row_bytes.
+  const char* a = nullptr;
   std::int64_t a_row_bytes = 0;
-  std::int64_t a_tile_bytes = 0;
   std::int64_t a_unit_bytes = 4;       // from one unit of a row to the next
-  bool a_in_tiles = false;             // rows come in packed tiles, which a tile of the product may not straddle
+  std::int64_t a_group_rows = 0;       // 0: not packed
+  std::int64_t a_group_bytes = 0;
   bool a_half_unit = false;            // the last unit of each row has only its first half (odd K, unpacked bfloat16)
   const char* b = nullptr;             // panels, one after the other
   std::int64_t units = 0;              // the half one included
   std::int64_t row_begin = 0, row_end = 0;
   std::int64_t column_begin = 0, column_end = 0;   // begins at a panel's first column
-  std::int64_t columns = 0;            // N: where the last panel ends
   const float* start = nullptr;        // (M, N) where the sums start from; null: from zero
   std::int64_t start_stride = 0;
   const float* bias = nullptr;         // (N) or null
@@ -36,23 +37,24 @@ struct Block {
   bool out_bfloat16 = false;
 };
 
-/// Part of a row-major matrix to be rearranged into panels [units][width] of `width` columns.
+/// Part of a row-major matrix to be rearranged into panels [units][width].
 struct PackJob {
   const void* source = nullptr;
   std::int64_t stride = 0;             // in elements
   bool source_bfloat16 = false;
   bool transposed = false;             // element (k, n) is source[n * stride + k], else source[k * stride + n]
-  std::int64_t k_begin = 0, k_end = 0;
-  std::int64_t column_begin = 0, column_end = 0;   // at most one panel
-  std::int64_t width = 0;              // columns of the panel; those beyond column_end are zero
-  char* into = nullptr;                // the panel's unit of k_begin
+  std::int64_t k_begin = 0, k_end = 0;             // begins at a unit; an odd end is the matrix's
+  std::int64_t column_begin = 0, column_end = 0;   // begins at a vector; an end inside one is the matrix's
+  std::int64_t width = 0;              // columns of a panel
+  std::int64_t panel_bytes = 0;
+  char* into = nullptr;                // the first panel
 };
 
 /// One dtype's kernels.
 struct MatmulKernels {
   int tile_rows;
-  int lanes;
   int panel_columns;
+  int group_rows;
   void (*multiply)(const Block&);
   void (*pack)(const PackJob&);
 };

@@ -12,9 +12,9 @@ struct Vectors128 {
   typedef uint32_t Words __attribute__((vector_size(16)));
   typedef uint16_t Halves __attribute__((vector_size(8)));
 #if defined(__aarch64__)
-  static constexpr int lanes = 4, tile_rows = 8, panel_vectors = 2;   // 16 of 32 registers are sums
+  static constexpr int lanes = 4, tile_rows = 8, panel_vectors = 2, group_rows = 8;   // 16 of 32 registers are sums
 #else
-  static constexpr int lanes = 4, tile_rows = 4, panel_vectors = 2;   // 8 of 16
+  static constexpr int lanes = 4, tile_rows = 4, panel_vectors = 2, group_rows = 4;   // 8 of 16
 #endif
 
   static FORETOKEN_INLINE Words broadcast(uint32_t word) { return Words{word, word, word, word}; }

@@ -6,6 +6,7 @@
 // A kernel file gives its `Vectors`:
 //   Floats, Words, Halves     vectors of `lanes` float, uint32_t, uint16_t
 //   tile_rows, panel_vectors  the tile of sums held in registers: rows by vectors
+//   group_rows                of a packed left operand: whole tiles and whole vectors
 //   broadcast(word)           a unit in every lane
 //   multiply_add(a, b, sum)   sum + a b
 // and combines them with a way to multiply units, a `Product`: Float32 or WidenedBFloat16 below, or one of its own.
@@ -16,6 +17,9 @@
 
 namespace foretoken::cpu {
 namespace {
+
+// Of the right operand's panels, at a time; beside them the second-level cache holds rows of the left one.
+constexpr int64_t kPanelCacheBytes = 384 << 10;
 
 #define FORETOKEN_INLINE inline __attribute__((always_inline))
 
@@ -34,11 +38,6 @@ FORETOKEN_INLINE uint16_t round_to_bfloat16(float value) {
   const uint32_t u = load<uint32_t>(&value);
   if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 0x40u);
   return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
-}
-
-FORETOKEN_INLINE float widen(uint16_t bits) {
-  const uint32_t u = static_cast<uint32_t>(bits) << 16;
-  return load<float>(&u);
 }
 
 /// Units that are float32 numbers.
@@ -70,199 +69,334 @@ struct WidenedBFloat16 : Vectors {
 template <int index>
 struct Phase { static constexpr int value = index; };
 
-/// Product::Floats of which only the first `count` lanes are in memory.
+/// Rounds to bfloat16, to nearest with ties to even; the same bits as `BFloat16(value)`.
 template <typename Product>
-FORETOKEN_INLINE typename Product::Floats load_lanes(const float* from, int64_t count) {
-  if (count >= Product::lanes) return load<typename Product::Floats>(from);
-  float lanes[Product::lanes] = {};
-  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
-  return load<typename Product::Floats>(lanes);
-}
-
-template <typename Product>
-FORETOKEN_INLINE void store_lanes(float* to, typename Product::Floats value, int64_t count) {
-  if (count >= Product::lanes) return store<typename Product::Floats>(to, value);
-  float lanes[Product::lanes];
-  store<typename Product::Floats>(lanes, value);
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
-}
-
-template <typename Product>
-FORETOKEN_INLINE void store_lanes(uint16_t* to, typename Product::Floats value, int64_t count) {
+FORETOKEN_INLINE typename Product::Halves round_to_bfloat16(typename Product::Floats value) {
   using Words = typename Product::Words;
-  using Halves = typename Product::Halves;
   const Words u = reinterpret_cast<Words>(value);
   const Words rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  const Halves halves = __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded, Halves);
-  if (count >= Product::lanes) return store<Halves>(to, halves);
-  uint16_t lanes[Product::lanes];
-  store<Halves>(lanes, halves);
-  for (int64_t lane = 0; lane < count; ++lane) to[lane] = lanes[lane];
+  return __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded, typename Product::Halves);
 }
 
-/// One tile: sums of `Rows` rows by `Panels` neighbouring panels of `Vectors` vectors each, all held in registers.
-/// sum[r][c] = start + Σ_k a[r][k] b[k][c], k in order.
-template <typename Product, int Rows, int Panels, int Vectors>
-void multiply_tile(const Block& block, const char* a, int64_t row, const char* b, int64_t column) {
+/// A Block's quantities for one tile of the output, all pointers being at the tile's first element.
+struct Tile {
+  const char* a;
+  int64_t a_row_bytes, a_unit_bytes;
+  const char* b;
+  int64_t units;
+  bool a_half_unit;
+  const float* start;
+  int64_t start_stride;
+  const float* bias;
+  const float* residual;
+  int64_t residual_stride;
+  void* out;
+  int64_t out_stride;
+  bool out_bfloat16;
+};
+
+/// Sums of `rows` rows by `vectors` vectors of columns (of one panel, or of neighbouring ones), all held in registers:
+/// sum[r][c] = start[r][c] + Σ_k a[r][k] b[k][c], k in order; then the epilogue.
+template <typename Product, int rows, int vectors>
+__attribute__((noinline)) void multiply_tile(const Tile& tile) {
   using Floats = typename Product::Floats;
   using Words = typename Product::Words;
-  constexpr int lanes = Product::lanes;
-  constexpr int width = Vectors * lanes;
-  const int64_t panel_bytes = block.units * width * 4;
-  const int64_t row_bytes = block.a_row_bytes;
-  const int64_t unit_bytes = block.a_unit_bytes;
+  constexpr int lanes = Product::lanes, panel_vectors = Product::panel_vectors;
+  const char* a = tile.a;
+  const char* b = tile.b;
+  const int64_t row_bytes = tile.a_row_bytes, unit_bytes = tile.a_unit_bytes;
+  const int64_t panel_bytes = tile.units * (panel_vectors * lanes * 4);
 
-  Floats sum[Rows][Panels * Vectors];
+  Floats sum[rows][vectors];
+  if (tile.start == nullptr) {
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-    for (int v = 0; v < Panels * Vectors; ++v) sum[r][v] = Floats{};
-  }
-  if (block.start != nullptr) {
+      for (int v = 0; v < vectors; ++v) sum[r][v] = Floats{};
+    }
+  } else {
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-      for (int v = 0; v < Panels * Vectors; ++v) {
-        sum[r][v] = load_lanes<Product>(block.start + (row + r) * block.start_stride + column + v * lanes,
-                                        block.columns - column - v * lanes);
-      }
+      for (int v = 0; v < vectors; ++v) sum[r][v] = load<Floats>(tile.start + r * tile.start_stride + v * lanes);
     }
   }
 
   const auto step = [&](auto phase, auto fetch) __attribute__((always_inline)) {
-    Words right[Panels * Vectors];
+    Words right[vectors];
 #pragma GCC unroll 16
-    for (int v = 0; v < Panels * Vectors; ++v) right[v] = load<Words>(b + (v / Vectors) * panel_bytes + (v % Vectors) * lanes * 4);
+    for (int v = 0; v < vectors; ++v) right[v] = load<Words>(b + (v / panel_vectors) * panel_bytes + (v % panel_vectors) * lanes * 4);
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
       const Words left = Product::broadcast(fetch(a + r * row_bytes));
 #pragma GCC unroll 16
-      for (int v = 0; v < Panels * Vectors; ++v) sum[r][v] = Product::template multiply_add<decltype(phase)::value>(left, right[v], sum[r][v]);
+      for (int v = 0; v < vectors; ++v) sum[r][v] = Product::template multiply_add<decltype(phase)::value>(left, right[v], sum[r][v]);
     }
   };
   const auto whole = [](const char* from) __attribute__((always_inline)) { return load<uint32_t>(from); };
   const auto half = [](const char* from) __attribute__((always_inline)) { return static_cast<uint32_t>(load<uint16_t>(from)); };
-
-  for (int64_t unit = block.units - block.a_half_unit; unit > 0; --unit) {
+  for (int64_t unit = tile.units - tile.a_half_unit; unit > 0; --unit) {
     step(Phase<0>{}, whole);
     if constexpr (Product::phases == 2) step(Phase<1>{}, whole);
     a += unit_bytes;
-    b += width * 4;
+    b += panel_vectors * lanes * 4;
   }
   if constexpr (Product::bfloat16) {
-    if (block.a_half_unit) {
+    if (tile.a_half_unit) {
       step(Phase<0>{}, half);
       if constexpr (Product::phases == 2) step(Phase<1>{}, half);
     }
   }
 
+  if (tile.bias != nullptr) {
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
+    for (int v = 0; v < vectors; ++v) {
+      const Floats bias = load<Floats>(tile.bias + v * lanes);
 #pragma GCC unroll 16
-    for (int v = 0; v < Panels * Vectors; ++v) {
-      const int64_t at = column + v * lanes;
-      const int64_t count = block.columns - at;
-      Floats value = sum[r][v];
-      if (block.bias != nullptr) value += load_lanes<Product>(block.bias + at, count);
-      if (block.residual != nullptr) value += load_lanes<Product>(block.residual + (row + r) * block.residual_stride + at, count);
-      if (block.out_bfloat16) store_lanes<Product>(static_cast<uint16_t*>(block.out) + (row + r) * block.out_stride + at, value, count);
-      else store_lanes<Product>(static_cast<float*>(block.out) + (row + r) * block.out_stride + at, value, count);
+      for (int r = 0; r < rows; ++r) sum[r][v] += bias;
+    }
+  }
+  if (tile.residual != nullptr) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) sum[r][v] += load<Floats>(tile.residual + r * tile.residual_stride + v * lanes);
+    }
+  }
+  if (tile.out_bfloat16) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) {
+        store<typename Product::Halves>(static_cast<uint16_t*>(tile.out) + r * tile.out_stride + v * lanes, round_to_bfloat16<Product>(sum[r][v]));
+      }
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+      for (int v = 0; v < vectors; ++v) store<Floats>(static_cast<float*>(tile.out) + r * tile.out_stride + v * lanes, sum[r][v]);
     }
   }
 }
 
-/// How many panels a tile of so many rows spans: few rows alone would leave the multipliers waiting for each other.
+/// A tile whose last vector is wider than the matrix: `whole` computes it beside, of which `columns` are then copied.
 template <typename Product>
-constexpr int panels_of(int rows) {
-  constexpr int sums = Product::tile_rows * Product::panel_vectors;
-  const int panels = sums / (rows * Product::panel_vectors);
-  return panels >= 4 ? 4 : panels >= 2 ? 2 : 1;
-}
-
-template <typename Product, int Rows>
-void multiply_rows(const Block& block, const char* a, int64_t row) {
-  constexpr int width = Product::panel_vectors * Product::lanes;
-  constexpr int panels = panels_of<Product>(Rows);
-  const int64_t column_bytes = block.units * 4;
-  int64_t column = block.column_begin;
-  if constexpr (panels > 1) {
-    for (; column + panels * width <= block.column_end; column += panels * width) {
-      multiply_tile<Product, Rows, panels, Product::panel_vectors>(block, a, row, block.b + column * column_bytes, column);
+__attribute__((noinline)) void multiply_edge_tile(void (*whole)(const Tile&), const Tile& tile, int rows, int width, int64_t columns) {
+  float sums[Product::tile_rows * Product::panel_vectors * Product::lanes] = {};
+  Tile inner = tile;
+  if (tile.start != nullptr) {
+    for (int r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) sums[r * width + c] = tile.start[r * tile.start_stride + c];
+    }
+    inner.start = sums;
+    inner.start_stride = width;
+  }
+  inner.bias = inner.residual = nullptr;
+  inner.out = sums;
+  inner.out_stride = width;
+  inner.out_bfloat16 = false;
+  whole(inner);
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) {
+      float value = sums[r * width + c];
+      if (tile.bias != nullptr) value += tile.bias[c];
+      if (tile.residual != nullptr) value += tile.residual[r * tile.residual_stride + c];
+      if (tile.out_bfloat16) static_cast<uint16_t*>(tile.out)[r * tile.out_stride + c] = round_to_bfloat16(value);
+      else static_cast<float*>(tile.out)[r * tile.out_stride + c] = value;
     }
   }
-  for (; column < block.column_end; column += width) {
-    const char* b = block.b + column * column_bytes;
-    const int64_t vectors = (block.columns - column + Product::lanes - 1) / Product::lanes;   // the last panel is narrower
-    if (vectors >= Product::panel_vectors) {
-      multiply_tile<Product, Rows, 1, Product::panel_vectors>(block, a, row, b, column);
-    } else if (Product::panel_vectors == 3 && vectors == 2) {
-      multiply_tile<Product, Rows, 1, 2>(block, a, row, b, column);
-    } else {
-      multiply_tile<Product, Rows, 1, 1>(block, a, row, b, column);
-    }
+}
+
+/// How many panels a tile of so many rows may span: few rows alone would leave the multipliers waiting for each other.
+template <typename Product>
+constexpr int most_panels(int rows) {
+  const int panels = Product::tile_rows / rows;
+  return panels < 4 ? panels : 4;
+}
+
+/// The tile of `columns` columns, all that `vectors` vectors or fewer hold.
+template <typename Product, int rows, int vectors>
+FORETOKEN_INLINE void multiply_columns(const Tile& tile, int64_t columns) {
+  if constexpr (vectors > 1) {
+    if (columns <= (vectors - 1) * Product::lanes) return multiply_columns<Product, rows, vectors - 1>(tile, columns);
+  }
+  constexpr int width = vectors * Product::lanes;
+  if (columns == width) multiply_tile<Product, rows, vectors>(tile);
+  else multiply_edge_tile<Product>(multiply_tile<Product, rows, vectors>, tile, rows, width, columns);
+}
+
+/// `count` rows from `row`, which are `rows` or fewer, by the columns [begin, end).
+template <typename Product, int rows>
+FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t row, int64_t count, int64_t begin, int64_t end) {
+  if constexpr (rows > 1) {
+    if (count < rows) return multiply_rows<Product, rows - 1>(block, a, row, count, begin, end);
+  }
+  constexpr int panels = most_panels<Product>(rows), width = Product::panel_vectors * Product::lanes;
+  for (int64_t column = begin; column < end;) {
+    // Even tiles again: 5 panels are 3 and 2 rather than 4 and 1.
+    const int64_t left = (end - column + width - 1) / width, tiles = (left + panels - 1) / panels;
+    const int64_t wide = (left + tiles - 1) / tiles * width;
+    const int64_t columns = wide < end - column ? wide : end - column;
+    const int64_t out_at = row * block.out_stride + column;
+    const Tile tile = {a, block.a_row_bytes, block.a_unit_bytes,
+                       block.b + column * block.units * 4, block.units, block.a_half_unit,
+                       block.start == nullptr ? nullptr : block.start + row * block.start_stride + column, block.start_stride,
+                       block.bias == nullptr ? nullptr : block.bias + column,
+                       block.residual == nullptr ? nullptr : block.residual + row * block.residual_stride + column,
+                       block.residual_stride,
+                       static_cast<char*>(block.out) + (block.out_bfloat16 ? 2 : 4) * out_at, block.out_stride, block.out_bfloat16};
+    multiply_columns<Product, rows, panels * Product::panel_vectors>(tile, columns);
+    column += columns;
   }
 }
 
 template <typename Product>
 void multiply_block(const Block& block) {
-  constexpr int tile_rows = Product::tile_rows;
-  static_assert(tile_rows <= 8 && Product::panel_vectors <= 3);
-  int64_t row = block.row_begin;
-  while (row < block.row_end) {
-    // Even tiles: 9 rows are 5 and 4 rather than 8 and 1.
-    const int64_t left = block.row_end - row;
-    const int64_t tiles = (left + tile_rows - 1) / tile_rows;
-    const int64_t rows = block.a_in_tiles ? (left < tile_rows ? left : tile_rows) : (left + tiles - 1) / tiles;
-    const char* a = block.a_in_tiles ? block.a + row / tile_rows * block.a_tile_bytes : block.a + row * block.a_row_bytes;
-    switch (rows) {
-      case 1: multiply_rows<Product, 1>(block, a, row); break;
-      case 2: multiply_rows<Product, 2>(block, a, row); break;
-      case 3: multiply_rows<Product, 3>(block, a, row); break;
-      case 4: multiply_rows<Product, 4>(block, a, row); break;
-      case 5: if constexpr (tile_rows >= 5) multiply_rows<Product, 5>(block, a, row); break;
-      case 6: if constexpr (tile_rows >= 6) multiply_rows<Product, 6>(block, a, row); break;
-      case 7: if constexpr (tile_rows >= 7) multiply_rows<Product, 7>(block, a, row); break;
-      case 8: if constexpr (tile_rows >= 8) multiply_rows<Product, 8>(block, a, row); break;
-    }
-    row += rows;
-  }
-}
-
-/// Element (k, column) of a PackJob's source as the bits of a float32 or bfloat16.
-template <bool Bf16>
-FORETOKEN_INLINE uint32_t packed_element(const PackJob& job, int64_t k, int64_t column) {
-  const int64_t index = job.transposed ? column * job.stride + k : k * job.stride + column;
-  if constexpr (Bf16) {
-    if (job.source_bfloat16) return static_cast<const uint16_t*>(job.source)[index];
-    return round_to_bfloat16(static_cast<const float*>(job.source)[index]);
-  } else {
-    const float value = job.source_bfloat16 ? widen(static_cast<const uint16_t*>(job.source)[index])
-                                            : static_cast<const float*>(job.source)[index];
-    return load<uint32_t>(&value);
-  }
-}
-
-template <bool Bf16>
-void pack_panel(const PackJob& job) {
-  constexpr int64_t per_unit = Bf16 ? 2 : 1;
-  char* into = job.into;
-  for (int64_t k = job.k_begin; k < job.k_end; k += per_unit) {
-    for (int64_t lane = 0; lane < job.width; ++lane, into += 4) {
-      const int64_t column = job.column_begin + lane;
-      uint32_t unit = 0;
-      if (column < job.column_end) {
-        unit = packed_element<Bf16>(job, k, column);
-        if (Bf16 && k + 1 < job.k_end) unit |= packed_element<Bf16>(job, k + 1, column) << 16;
+  constexpr int tile_rows = Product::tile_rows, width = Product::panel_vectors * Product::lanes;
+  // Some panels, kept in the second-level cache while all rows pass by.
+  const int64_t panels = kPanelCacheBytes / (block.units * width * 4 + 1);
+  const int64_t step = (panels > 1 ? panels : 1) * width;
+  for (int64_t begin = block.column_begin; begin < block.column_end; begin += step) {
+    const int64_t end = begin + step < block.column_end ? begin + step : block.column_end;
+    for (int64_t row = block.row_begin; row < block.row_end;) {
+      const int64_t left = block.row_end - row, tiles = (left + tile_rows - 1) / tile_rows;
+      int64_t rows = (left + tiles - 1) / tiles;   // even tiles: 9 rows are 5 and 4 rather than 8 and 1
+      const char* a = block.a;
+      if (block.a_group_rows > 0) {
+        rows = left < tile_rows ? left : tile_rows;
+        a += row / block.a_group_rows * block.a_group_bytes + row % block.a_group_rows * block.a_row_bytes;
+      } else {
+        a += row * block.a_row_bytes;
       }
-      store(into, unit);
+      multiply_rows<Product, tile_rows>(block, a, row, rows, begin, end);
+      row += rows;
+    }
+  }
+}
+
+// ---- Packing -------------------------------------------------------------------------------------------------------
+
+/// `lanes` neighbouring elements, of which `count` are there: the bits of float32, or of bfloat16 in the low halves.
+template <typename Product, bool from_bfloat16>
+FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64_t index, int64_t count) {
+  using Words = typename Product::Words;
+  using Halves = typename Product::Halves;
+  constexpr int lanes = Product::lanes;
+  Words words;
+  if constexpr (from_bfloat16) {
+    const uint16_t* from = static_cast<const uint16_t*>(source) + index;
+    uint16_t padded[lanes] = {};
+    if (count < lanes) {
+      for (int64_t lane = 0; lane < count; ++lane) padded[lane] = from[lane];
+      from = padded;
+    }
+    words = __builtin_convertvector(load<Halves>(from), Words);
+    if constexpr (!Product::bfloat16) words <<= 16;
+  } else {
+    const float* from = static_cast<const float*>(source) + index;
+    float padded[lanes] = {};
+    if (count < lanes) {
+      for (int64_t lane = 0; lane < count; ++lane) padded[lane] = from[lane];
+      from = padded;
+    }
+    words = load<Words>(from);
+    if constexpr (Product::bfloat16) {
+      words = __builtin_convertvector(round_to_bfloat16<Product>(load<typename Product::Floats>(from)), Words);
+    }
+  }
+  return words;
+}
+
+/// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows.
+template <typename Product, bool from_bfloat16>
+void pack_rows(const PackJob& job) {
+  constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1;
+  const int64_t end = (job.column_end + job.width - 1) / job.width * job.width;
+  for (int64_t column = job.column_begin; column < end; column += lanes) {
+    char* into = job.into + column / job.width * job.panel_bytes + column % job.width * 4 + job.k_begin / per_unit * job.width * 4;
+    for (int64_t k = job.k_begin; k < job.k_end; k += per_unit, into += job.width * 4) {
+      auto words = load_elements<Product, from_bfloat16>(job.source, k * job.stride + column, job.column_end - column);
+      if (per_unit == 2 && k + 1 < job.k_end) {
+        words |= load_elements<Product, from_bfloat16>(job.source, (k + 1) * job.stride + column, job.column_end - column) << 16;
+      }
+      store(into, words);
+    }
+  }
+}
+
+/// Which elements of two vectors side by side make a third: those at first, first + step, …, or in turns from each.
+template <typename Product>
+FORETOKEN_INLINE typename Product::Words every_second(int first) {
+  typename Product::Words mask;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < Product::lanes; ++lane) mask[lane] = static_cast<uint32_t>(first + 2 * lane);
+  return mask;
+}
+template <typename Product>
+FORETOKEN_INLINE typename Product::Words in_turns(int first) {
+  typename Product::Words mask;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < Product::lanes; ++lane) mask[lane] = static_cast<uint32_t>(first + lane / 2 + lane % 2 * Product::lanes);
+  return mask;
+}
+
+/// `lanes` units of one column from k on, contiguous in the source; those from k_end on are zero.
+template <typename Product, bool from_bfloat16>
+FORETOKEN_INLINE typename Product::Words load_units(const PackJob& job, int64_t k, int64_t column) {
+  constexpr int lanes = Product::lanes;
+  if (column >= job.column_end) return typename Product::Words{};
+  const int64_t index = column * job.stride + k, count = job.k_end - k;
+  if constexpr (!Product::bfloat16) return load_elements<Product, from_bfloat16>(job.source, index, count);
+  if (from_bfloat16 && count >= 2 * lanes) return load<typename Product::Words>(static_cast<const uint16_t*>(job.source) + index);
+  const auto first = load_elements<Product, from_bfloat16>(job.source, index, count);
+  const auto second = load_elements<Product, from_bfloat16>(job.source, index + lanes, count - lanes);
+  return __builtin_shuffle(first, second, every_second<Product>(0)) | __builtin_shuffle(first, second, every_second<Product>(1)) << 16;
+}
+
+/// Element (k, n) is source[n * stride + k]: squares of `lanes` columns by `lanes` units are transposed in registers.
+template <typename Product, bool from_bfloat16>
+void pack_columns(const PackJob& job) {
+  using Words = typename Product::Words;
+  constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1;
+  const int64_t end = (job.column_end + job.width - 1) / job.width * job.width;
+  for (int64_t column = job.column_begin; column < end; column += lanes) {
+    char* into = job.into + column / job.width * job.panel_bytes + column % job.width * 4 + job.k_begin / per_unit * job.width * 4;
+    for (int64_t k = job.k_begin; k < job.k_end; k += lanes * per_unit) {
+      Words square[lanes];
+#pragma GCC unroll 16
+      for (int c = 0; c < lanes; ++c) square[c] = load_units<Product, from_bfloat16>(job, k, column + c);
+      // Each round puts a column beside the one half the square away: log₂(lanes) rounds make rows of columns.
+#pragma GCC unroll 4
+      for (int round = 1; round < lanes; round *= 2) {
+        Words next[lanes];
+#pragma GCC unroll 8
+        for (int c = 0; c < lanes / 2; ++c) {
+          next[2 * c] = __builtin_shuffle(square[c], square[c + lanes / 2], in_turns<Product>(0));
+          next[2 * c + 1] = __builtin_shuffle(square[c], square[c + lanes / 2], in_turns<Product>(lanes / 2));
+        }
+#pragma GCC unroll 16
+        for (int c = 0; c < lanes; ++c) square[c] = next[c];
+      }
+      const int64_t units = (job.k_end - k + per_unit - 1) / per_unit;
+#pragma GCC unroll 16
+      for (int u = 0; u < lanes; ++u, into += job.width * 4) {
+        if (u < units) store(into, square[u]);
+      }
     }
   }
 }
 
 template <typename Product>
+void pack_block(const PackJob& job) {
+  if (job.source_bfloat16) job.transposed ? pack_columns<Product, true>(job) : pack_rows<Product, true>(job);
+  else job.transposed ? pack_columns<Product, false>(job) : pack_rows<Product, false>(job);
+}
+
+template <typename Product>
 constexpr MatmulKernels kernels_of() {
-  return {Product::tile_rows, Product::lanes, Product::panel_vectors * Product::lanes, multiply_block<Product>,
-          pack_panel<Product::bfloat16>};
+  static_assert(Product::group_rows % Product::tile_rows == 0 && Product::group_rows % Product::lanes == 0);
+  return {Product::tile_rows, Product::panel_vectors * Product::lanes, Product::group_rows, multiply_block<Product>, pack_block<Product>};
 }
 
 }  // namespace

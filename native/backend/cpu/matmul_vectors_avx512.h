@@ -12,7 +12,7 @@ struct Vectors512 {
   typedef uint32_t Words __attribute__((vector_size(64)));
   typedef uint16_t Halves __attribute__((vector_size(32)));
   // 24 of 32 registers are sums; each step loads 3 vectors and 8 broadcasts for 24 multiplications.
-  static constexpr int lanes = 16, tile_rows = 8, panel_vectors = 3;
+  static constexpr int lanes = 16, tile_rows = 8, panel_vectors = 3, group_rows = 16;
 
   static FORETOKEN_INLINE Words broadcast(uint32_t word) {
     return reinterpret_cast<Words>(_mm512_set1_epi32(static_cast<int>(word)));

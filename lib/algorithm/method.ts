@@ -1,0 +1,93 @@
+import type { Engine } from '../engine/engine.js'
+import type { LossTerm } from '../engine/loss-terms.js'
+import type { TokenForest } from '../engine/token-forest.js'
+import type { Reward } from '../reward/reward.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+import type { DocumentFeed } from './document-feed.js'
+
+/** The parts a step's time is reported in. */
+export type StepPart = 'text' | 'score' | 'rollouts' | 'reward' | 'update'
+
+/** The verbs of the engine that methods use. Tokens and FLOPs of each call are counted by the trainer. */
+export type MethodEngine = Pick<Engine, 'score' | 'sample' | 'config'>
+
+/** One optimizer update: loss terms over a forest. */
+export interface Update {
+  forest: TokenForest
+  terms: LossTerm[]
+  /** The temperature of the rollouts the terms are about. Default 1. */
+  temperature?: number
+  /** Which of the terms the step's `loss`, `entropy` and clipping metrics describe. Default the first. */
+  main?: number
+}
+
+/** One rollout for people to read. Texts are decoded with U+FFFD for bytes that are not UTF-8. */
+export interface Sample {
+  /** The end of the document's own text before the position. */
+  context: string
+  /** The whole prompt, as text. */
+  prompt: string
+  /** The answer up to the end of the thought. */
+  thought: string
+  /** What is in the box; null where there is none. */
+  prediction: string | null
+  /** The beginning of the true continuation. */
+  truth: string
+  reward: number
+  /** Entropy in nats of the position, where known. */
+  entropy: number | null
+  /** Number of tokens of the answer. */
+  length: number
+  stop: 'token' | 'text' | 'length'
+  document: string
+  position: number
+}
+
+/** What a method has collected for one step. */
+export interface StepPlan {
+  /** Done one after another; without any, the step changes nothing. */
+  updates: Update[]
+  /** Numbers to report, by their final names. */
+  metrics: Record<string, number>
+  samples?: Sample[]
+}
+
+/** What a method works with in one step. */
+export interface StepTools {
+  /** Steps done before this one. */
+  readonly step: number
+  readonly engine: MethodEngine
+  readonly tokenizer: Tokenizer
+  /** The training documents. */
+  readonly documents: DocumentFeed
+  readonly reward: Reward
+  /** The run's seed: every draw depends on it, on the step and on what the draw is for. */
+  readonly seed: number
+  /** Runs work and adds its duration to a part of the step. */
+  time<T>(part: StepPart, work: () => T | Promise<T>): Promise<T>
+  /** Says how far a long part is. */
+  progress(part: StepPart, done: number, total: number): void
+}
+
+/**
+ * What is learned from text, and how: everything of a step up to the gradients.
+ *
+ * A new method is one object with this shape. It keeps no state of its own beyond what `state` gives and `restore`
+ * takes; whatever is random derives from `tools.seed` and `tools.step`.
+ */
+export interface Method {
+  readonly name: string
+  /** Everything that decides what the method does, as JSON: a resumed run must have the same. */
+  readonly settings: unknown
+  /** Whether updates need a frozen copy of the first weights. */
+  readonly needsReference?: boolean
+  /** The end of a document as a token that can be predicted; `DocumentFeed` appends it. Default false. */
+  readonly endOfText?: boolean
+  /** Tokens of the longest part of a document that the method can use at once. */
+  readonly maxDocumentTokens?: number
+  /** Collects one step. Undefined: there is no text left. */
+  collect(tools: StepTools): Promise<StepPlan | undefined>
+  /** The method's own state, as JSON. */
+  state?(): unknown
+  restore?(state: unknown): Promise<void> | void
+}

@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto'
+import { documentHash } from '../text/document.js'
+
+/** A text and its name. */
+export interface TextRecord {
+  text: string
+  /** SHA-256 of its UTF-8 bytes, as hex. */
+  hash: string
+}
+
+/** Texts one after another. */
+export interface TextStream {
+  next(): Promise<IteratorResult<TextRecord, undefined>>
+  /** Where the stream stands, as JSON; it must have an `epoch`. */
+  cursor(): { epoch: number }
+  return?(): Promise<unknown>
+}
+
+/** Where texts come from: `Corpus` is one, and so is anything that can stream from a cursor. */
+export interface TextCorpus {
+  /** Changes with the data and its order. */
+  readonly fingerprint: string
+  stream(options: {
+    part?: 'train' | 'held-out' | 'all'
+    epochs?: number
+    cursor?: unknown
+    ignoreChanges?: boolean
+  }): TextStream
+}
+
+/** Texts in memory as a corpus, in the order given, all of them for training. */
+export function textsCorpus(texts: readonly string[]): TextCorpus {
+  const hash = createHash('sha256')
+  for (const text of texts) hash.update(`${text}\0`)
+  return {
+    fingerprint: hash.digest('hex'),
+    stream({ epochs = 1, cursor }) {
+      let { epoch, next } = (cursor as { epoch: number; next: number } | undefined) ?? { epoch: 0, next: 0 }
+      return {
+        async next() {
+          if (next === texts.length) {
+            next = 0
+            ++epoch
+          }
+          if (epoch >= epochs || texts.length === 0) return { done: true, value: undefined }
+          const text = texts[next++]!
+          return { done: false, value: { text, hash: documentHash(text) } }
+        },
+        cursor: () => ({ epoch, next }),
+      }
+    },
+  }
+}

@@ -1,0 +1,80 @@
+import type { DifficultySplit } from '../corpus/positions.js'
+import type { Document } from '../text/document.js'
+import type { PromptOptions } from '../text/prompt.js'
+
+/** One question of an evaluation: a position, and how hard the proxy found it. */
+export interface EvaluationTarget {
+  document: Document
+  position: number
+  /** Top-16 entropy of the proxy, in nats. */
+  entropy: number
+}
+
+/** How models are evaluated. */
+export interface EvaluationOptions {
+  /** How the question is put; default as in training. */
+  prompt?: PromptOptions
+  /** Answers per position; default 1. */
+  samples?: number
+  /** Default 0.8; 0 is greedy, and then one answer is enough. */
+  temperature?: number
+  /** Default 8192. */
+  maxTokens?: number
+  /** Default 0. */
+  seed?: number
+  /** Tokens that end an answer; default those of the tokenizer. */
+  stopTokens?: readonly number[]
+  /** Asks a second time with these tokens forbidden, such as the one a brief guess begins with. */
+  forced?: { bannedTokens: readonly number[] }
+  /** Leave reasoning out: only next-token prediction, which is cheap. */
+  predictionOnly?: boolean
+  /** Answers to keep for people to read. Default 3. */
+  keepSamples?: number
+}
+
+/** Next-token reasoning over the positions of a split. */
+export interface ReasoningResult {
+  /** Share of answers that are right, by prefix match. */
+  accuracy: number
+  /** Of that mean, over positions. */
+  standardError: number
+  /** Mean tokens of an answer. */
+  length: number
+  /** Share of answers without a complete box. */
+  withoutBox: number
+  /** Share of answers that ran into the token limit. */
+  truncated: number
+}
+
+/** All positions above a split's entropy. */
+export interface SplitResult {
+  positions: number
+  /** Accuracy of plain next-token prediction (argmax) and its standard error. */
+  prediction: number
+  predictionStandardError: number
+  reasoning?: ReasoningResult
+  /** With `forced`. */
+  forced?: ReasoningResult
+}
+
+/** One answer of an evaluation, for people to read. */
+export interface EvaluationSample {
+  document: string
+  position: number
+  entropy: number
+  context: string
+  thought: string
+  prediction: string | null
+  truth: string
+  right: boolean
+}
+
+/** What an evaluation found. */
+export interface EvaluationReport {
+  splits: Record<DifficultySplit, SplitResult>
+  /** Tokens through the network and their FLOPs (2 per parameter and token). */
+  tokens: number
+  flops: number
+  seconds: number
+  samples: EvaluationSample[]
+}

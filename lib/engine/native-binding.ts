@@ -1,9 +1,10 @@
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { ForetokenError } from './errors.js'
+import type { NativeEngine } from './native-engine.js'
 
 /** What the addon (native/node/) exports. */
-export interface NativeBinding {
+export interface NativeBinding extends NativeEngine {
   readonly version: string
   readonly napiVersion: number
 }

@@ -1,0 +1,259 @@
+import { type LossTerm, packLossTerms } from './loss-terms.js'
+import type { ModelConfig } from './model-config.js'
+import { NativeCalls } from './native-calls.js'
+import type { NativeFacts } from './native-engine.js'
+import type {
+  AccumulateOptions,
+  CreateOptions,
+  EngineOptions,
+  SampleOptions,
+  SaveOptions,
+  ScoreOptions,
+  StepOptions,
+  TokenBytes,
+} from './options.js'
+import {
+  packAccumulateOptions,
+  packEngineOptions,
+  packInitialisation,
+  packSampleOptions,
+  packSaveOptions,
+  packScoreOptions,
+  packStepOptions,
+  packTokenBytes,
+} from './pack-options.js'
+import type {
+  AccumulateResult,
+  MemoryItem,
+  Parameter,
+  SampleResult,
+  ScoreResult,
+  StepResult,
+  TensorKind,
+} from './results.js'
+import { TokenForest } from './token-forest.js'
+import { checkChoice, checkFloats, checkNumber, checkString, isObject, refuse } from './validate.js'
+
+/**
+ * One model on one device.
+ *
+ * Every call runs on the engine's own native thread, in the order of calling, and never blocks the event loop. Its
+ * arguments are copied before it returns its promise. An idle engine does not keep the process alive.
+ */
+export class Engine implements AsyncDisposable {
+  readonly config: ModelConfig
+  /** `'cpu'`, `'reference'` or `'cuda:0'`. */
+  readonly device: string
+  /** Such as `'avx512-bf16, 2 threads'`. */
+  readonly deviceDescription: string
+  /** What activations and products are computed in. */
+  readonly dtype: 'float32' | 'bfloat16'
+  readonly #calls: NativeCalls
+  readonly #parameters: readonly Parameter[]
+  #knowsTokenBytes = false
+
+  private constructor(calls: NativeCalls, facts: NativeFacts, dtype: 'float32' | 'bfloat16') {
+    this.#calls = calls
+    this.#parameters = facts.parameters
+    this.config = facts.config
+    this.device = facts.device
+    this.deviceDescription = facts.deviceDescription
+    this.dtype = dtype
+  }
+
+  /**
+   * Loads a checkpoint in Hugging Face layout: config.json and safetensors.
+   *
+   * @throws ForetokenError `IO`, `INVALID_CONFIG`, `UNSUPPORTED_CONFIG`, `INVALID_CHECKPOINT`, `OUT_OF_MEMORY`,
+   * `DEVICE_UNAVAILABLE` or `INVALID_ARGUMENT`.
+   */
+  static async open(directory: string, options: EngineOptions = {}): Promise<Engine> {
+    if (typeof directory !== 'string' || directory === '') throw refuse('directory', 'a path', directory)
+    const packed = packEngineOptions(options)
+    return Engine.#start(options, (calls) =>
+      calls.run({}, (native, handle, id, progress) => native.open(handle, id, progress, directory, packed)),
+    )
+  }
+
+  /**
+   * Makes a model with random weights. `config` is what would stand in its config.json, as an object or as text.
+   *
+   * The default initialisation is that of transformers: normal with `initializer_range`, ones for norms, zero biases.
+   */
+  static async create(config: object | string, options: CreateOptions = {}): Promise<Engine> {
+    if (typeof config !== 'string' && !isObject(config)) throw refuse('config', 'an object or JSON text', config)
+    const text = typeof config === 'string' ? config : JSON.stringify(config)
+    const initialisation = packInitialisation(options)
+    const packed = packEngineOptions(options, ['seed', 'initialisation'])
+    return Engine.#start(options, (calls) =>
+      calls.run({}, (native, handle, id, progress) =>
+        native.create(handle, id, progress, text, initialisation, packed),
+      ),
+    )
+  }
+
+  static async #start(options: EngineOptions, load: (calls: NativeCalls) => Promise<NativeFacts>): Promise<Engine> {
+    const calls = new NativeCalls()
+    try {
+      return new Engine(calls, await load(calls), options.dtype ?? 'float32')
+    } catch (error) {
+      await calls.dispose()
+      throw error
+    }
+  }
+
+  /** The log-prob of every token given its prefix, and what else was asked for. Changes nothing. */
+  async score(forest: TokenForest, options: ScoreOptions = {}): Promise<ScoreResult> {
+    const packed = packScoreOptions(options)
+    const packedForest = packForest(forest)
+    const result = await this.#calls.run(options, (native, handle, id, progress) =>
+      native.score(handle, id, progress, packedForest, packed),
+    )
+    const { logprobs, entropy } = result
+    return {
+      logprobs,
+      entropy,
+      ...(options.topEntropy === undefined ? {} : { topEntropy: result.topEntropy }),
+      ...(options.argmax === true ? { argmax: result.argmax } : {}),
+      ...(options.logits === undefined ? {} : { logits: result.logits }),
+    }
+  }
+
+  /** Continues segments. The forest itself is not changed: `forest.add(rollout.segment, rollout.tokens)` does that. */
+  async sample(forest: TokenForest, options: SampleOptions): Promise<SampleResult> {
+    const packed = packSampleOptions(options, this.#knowsTokenBytes)
+    const packedForest = packForest(forest)
+    return this.#calls.run(options, (native, handle, id, progress) =>
+      native.sample(handle, id, progress, packedForest, packed),
+    )
+  }
+
+  /** Adds the gradients of the terms' sum to those already there. The loss is minimised. */
+  async accumulate(
+    forest: TokenForest,
+    terms: readonly LossTerm[],
+    options: AccumulateOptions = {},
+  ): Promise<AccumulateResult> {
+    const packed = packAccumulateOptions(options)
+    const packedForest = packForest(forest)
+    const packedTerms = packLossTerms(terms, forest)
+    return this.#calls.run(options, (native, handle, id, progress) =>
+      native.accumulate(handle, id, progress, packedForest, packedTerms, packed),
+    )
+  }
+
+  /**
+   * Clips the gradients, applies AdamW and empties them.
+   *
+   * @throws ForetokenError `NON_FINITE` naming the tensor when a gradient is NaN or infinite; the weights stay.
+   */
+  async step(options: StepOptions): Promise<StepResult> {
+    const packed = packStepOptions(options)
+    return this.#calls.run({}, (native, handle, id, progress) => native.step(handle, id, progress, packed))
+  }
+
+  /** Forgets what has been accumulated. */
+  async zeroGradients(): Promise<void> {
+    return this.#calls.run({}, (native, handle, id, progress) => native.zeroGradients(handle, id, progress))
+  }
+
+  /** Name, shape and dtype of every parameter, in the order of the model. */
+  parameters(): readonly Parameter[] {
+    return this.#parameters
+  }
+
+  /** A tensor of a parameter, row-major, as float32. */
+  async read(name: string, kind: TensorKind = 'weight'): Promise<Float32Array> {
+    checkName(name)
+    checkChoice('kind', kind, ['weight', 'gradient', 'reference', 'average'])
+    return this.#calls.run({}, (native, handle, id, progress) => native.read(handle, id, progress, name, kind))
+  }
+
+  /** Replaces a parameter's current weights. */
+  async write(name: string, values: ArrayLike<number>): Promise<void> {
+    checkName(name)
+    const floats = checkFloats('values', values)
+    return this.#calls.run({}, (native, handle, id, progress) => native.write(handle, id, progress, name, floats))
+  }
+
+  /** Freezes a copy of the current weights, for `weights: 'reference'`. */
+  async keepReference(): Promise<void> {
+    return this.#calls.run({}, (native, handle, id, progress) => native.keepReference(handle, id, progress))
+  }
+
+  /** average = tau · average + (1 − tau) · current, for `weights: 'average'`; the first call copies. */
+  async updateAverage(tau: number): Promise<void> {
+    if (tau === undefined) throw refuse('tau', 'a number of at least 0 and of at most 1', tau)
+    checkNumber('tau', tau, { lowest: 0, highest: 1 })
+    return this.#calls.run({}, (native, handle, id, progress) => native.updateAverage(handle, id, progress, tau))
+  }
+
+  /** Tells the engine what bytes its tokens stand for, so that `sample` can stop at texts. */
+  async setTokenBytes(table: TokenBytes): Promise<void> {
+    const packed = packTokenBytes(table)
+    const done = this.#calls.run({}, (native, handle, id, progress) =>
+      native.setTokenBytes(handle, id, progress, packed),
+    )
+    this.#knowsTokenBytes = true
+    return done
+  }
+
+  /** Writes the model in Hugging Face layout, tokenizer files included; the folder appears whole or not at all. */
+  async save(directory: string, options: SaveOptions = {}): Promise<void> {
+    checkDirectory(directory)
+    const packed = packSaveOptions(options, this.config.dtype)
+    return this.#calls.run(options, (native, handle, id, progress) =>
+      native.save(handle, id, progress, directory, packed),
+    )
+  }
+
+  /** Writes all that training depends on: a run that loads it continues with the same bits. */
+  async saveTrainingState(directory: string): Promise<void> {
+    checkDirectory(directory)
+    return this.#calls.run({}, (native, handle, id, progress) =>
+      native.saveTrainingState(handle, id, progress, directory),
+    )
+  }
+
+  async loadTrainingState(directory: string): Promise<void> {
+    checkDirectory(directory)
+    return this.#calls.run({}, (native, handle, id, progress) =>
+      native.loadTrainingState(handle, id, progress, directory),
+    )
+  }
+
+  /** The bytes that the engine plans to use, by purpose. */
+  async memoryPlan(): Promise<MemoryItem[]> {
+    return this.#calls.run({}, (native, handle, id, progress) => native.memoryPlan(handle, id, progress))
+  }
+
+  get disposed(): boolean {
+    return this.#calls.disposed
+  }
+
+  /**
+   * Frees the engine: waiting calls fail with `DISPOSED`, the running one is stopped. Resolves when its memory is free
+   * and its thread has ended; more calls do nothing.
+   */
+  dispose(): Promise<void> {
+    return this.#calls.dispose()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+}
+
+function packForest(forest: TokenForest) {
+  if (!(forest instanceof TokenForest)) throw refuse('forest', 'a TokenForest', forest)
+  return forest.pack()
+}
+
+function checkName(name: unknown): void {
+  if (name === undefined) throw refuse('name', "a parameter's name", name)
+  checkString('name', name)
+}
+
+function checkDirectory(directory: unknown): void {
+  if (typeof directory !== 'string' || directory === '') throw refuse('directory', 'a path', directory)
+}

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "core/error.h"
+#include "node/napi_setup.h"
+
+namespace foretoken {
+
+/// An exception as data, to be carried from the engine's thread to JavaScript's.
+struct Failure {
+  ErrorCode code = ErrorCode::Internal;
+  std::string message;
+};
+
+/// What the exception that is being handled says; call it inside a catch block only. Does not throw.
+Failure current_failure() noexcept;
+
+/// A JavaScript Error with the core's `code`; lib/engine/ makes a ForetokenError of it.
+Napi::Error to_js_error(Napi::Env env, const Failure& failure);
+
+}  // namespace foretoken

@@ -1,0 +1,25 @@
+import type { Place } from './split-bytes.js'
+
+/** Why a record cannot be used. */
+export type BadRecordKind = 'json' | 'field' | 'encoding' | 'size'
+
+/** One record of a file as a reader finds it: a text, or what is wrong with it. */
+export type FileRecord = { at: Place; next: Place } & (
+  | { text: string; problem?: undefined }
+  | { text?: undefined; problem: { kind: BadRecordKind; message: string } }
+)
+
+/**
+ * The text of a record's UTF-8 bytes, undefined where they are not UTF-8. A byte order mark at the head of a file is
+ * no part of its text; anywhere else it is a character like others.
+ */
+export function decodeUtf8(bytes: Uint8Array, at: Place): string | undefined {
+  try {
+    const text = utf8.decode(bytes)
+    return at.offset === 0 && text.startsWith('\ufeff') ? text.slice(1) : text
+  } catch {
+    return undefined
+  }
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

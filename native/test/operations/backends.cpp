@@ -1,3 +1,4 @@
+#include "backend/cpu/cpu_backend.h"
 #include "test/operations/harness.h"
 
 namespace foretoken::test {
@@ -6,6 +7,14 @@ const std::vector<BackendCase>& backend_cases() {
   static const std::vector<BackendCase> cases = [] {
     std::vector<BackendCase> list;
     list.push_back({"reference", "reference", DType::Float64, [] { return make_reference_backend(); }});
+    for (cpu::Isa isa : cpu::kAllIsas)
+      for (DType dtype : {DType::Float32, DType::BFloat16})
+        for (int threads : {1, 2}) {
+          if (!cpu::isa_available(isa)) continue;
+          const std::string family = std::string("cpu ") + cpu::name_of(isa) + ' ' + name_of(dtype);
+          list.push_back({family + ", threads: " + std::to_string(threads), family, dtype,
+                          [=] { return make_cpu_backend({.dtype = dtype, .threads = threads, .isa = isa}); }});
+        }
     return list;
   }();
   return cases;

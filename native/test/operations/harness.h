@@ -105,8 +105,8 @@ void check_equal(const char* what, const Values& actual, const Values& expected)
 /// Backends of one family give the same results, bit for bit.
 void check_same_in_family(const char* what, const std::function<Results(const BackendCase&)>& operation);
 
-/// `operation(begin, count)` gives (count, cols) results for those rows of one batch; any way of cutting the batch into
-/// pieces gives the same bits.
+/// `operation(begin, count)` gives (count, cols) results for those rows of one batch; pieces of all sizes and from all
+/// parts of the batch have the bits of the whole.
 void check_rows_independent(const char* what, std::int64_t rows, std::int64_t cols,
                             const std::function<Values(std::int64_t begin, std::int64_t count)>& operation);
 

@@ -246,7 +246,7 @@ TEST("a weight gradient adds the sum over tokens of outer products to what was t
             const Matrix before = Matrix::random(DType::Float32, outputs, inputs, inputs + 2, 13);
             Matrix dw = before;
             multiply_gradient(team, matmul_for(isa), workspace, dy.view(), x.view(), tokens, outputs, inputs, dw.floats(), dw.stride());
-            CHECK_CASE(workspace.bytes() >= GradientWorkspace::bytes_for(matmul_for(isa), dtype, outputs, inputs), which);
+            CHECK_CASE(workspace.bytes() >= GradientWorkspace::bytes_for(matmul_for(isa), dtype, 2, outputs, inputs), which);
             CHECK_CASE(dw.untouched_around(), which);
             for (std::int64_t o = 0; o < outputs; ++o) {
               for (std::int64_t i = 0; i < inputs; ++i) {

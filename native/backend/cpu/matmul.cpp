@@ -17,9 +17,8 @@ namespace {
 constexpr std::int64_t kUnitBytes = 4;
 // Tokens of a gradient that are rearranged at a time; even, so that no pair is cut.
 constexpr std::int64_t kGradientTokens = 512;
-// Outputs of a gradient that are rearranged at a time: bounds the workspace for large vocabularies.
-constexpr std::int64_t kGradientOutputs = 4096;
-
+// What a thread holds of each operand of a gradient, rearranged.
+constexpr std::int64_t kGradientInputBytes = 2 << 20, kGradientOutputBytes = 384 << 10;
 // Below it, handing work to another thread takes longer than the work.
 constexpr std::int64_t kStepsWorthSharing = 3000;
 // A task long enough not to notice that it is handed out; many, so that a thread the system holds up delays the rest little.
@@ -40,31 +39,6 @@ const MatmulKernels& kernels_for(const Matmul& matmul, DType dtype) {
 }
 
 std::int64_t units_of(DType dtype, std::int64_t k) { return dtype == DType::BFloat16 ? divide_up(k, 2) : k; }
-
-// Rearranges (K, N) into panels of `width` columns.
-void pack_panels(ThreadTeam& team, const MatmulKernels& kernels, DType dtype, const MatrixView& source, bool transposed,
-                 std::int64_t k, std::int64_t n, std::int64_t width, std::byte* into) {
-  const std::int64_t panels = divide_up(n, width);
-  // A task reads pieces of kPackPiece elements from kPackLines lines of the source, whichever way they lie.
-  const std::int64_t k_step = transposed ? kPackPiece : kPackLines;
-  const std::int64_t panel_step = std::max<std::int64_t>(1, (transposed ? kPackLines : kPackPiece) / width);
-  const std::int64_t k_parts = divide_up(k, k_step), panel_parts = divide_up(panels, panel_step);
-  team.parallel_for(k_parts * panel_parts, [&](std::int64_t task, int) {
-    PackJob job;
-    job.source = source.data;
-    job.stride = source.stride;
-    job.source_bfloat16 = source.dtype == DType::BFloat16;
-    job.transposed = transposed;
-    job.k_begin = task % k_parts * k_step;
-    job.k_end = std::min(k, job.k_begin + k_step);
-    job.column_begin = task / k_parts * panel_step * width;
-    job.column_end = std::min(n, job.column_begin + panel_step * width);
-    job.width = width;
-    job.panel_bytes = units_of(dtype, k) * width * kUnitBytes;
-    job.into = reinterpret_cast<char*>(into);
-    kernels.pack(job);
-  });
-}
 
 // Shares (rows, columns) of a product out in tasks. Which task computes an element does not touch its bits.
 void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const Block& whole, std::int64_t rows, std::int64_t columns) {
@@ -130,9 +104,28 @@ PackedMatrix::PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, st
 
 void pack(ThreadTeam& team, PackedMatrix& into, const MatrixView& source, bool transposed) {
   if (into.bytes() == 0) return;
-  const MatmulKernels& kernels = kernels_for(*into.matmul(), into.dtype());
   invariant(source.dtype == DType::Float32 || source.dtype == DType::BFloat16, "pack takes float32 or bfloat16");
-  pack_panels(team, kernels, into.dtype(), source, transposed, into.k(), into.n(), kernels.panel_columns, into.data());
+  const MatmulKernels& kernels = kernels_for(*into.matmul(), into.dtype());
+  const std::int64_t k = into.k(), width = kernels.panel_columns;
+  // A task reads pieces of kPackPiece elements from kPackLines lines of the source, whichever way they lie.
+  const std::int64_t k_step = transposed ? kPackPiece : kPackLines;
+  const std::int64_t column_step = std::max<std::int64_t>(1, (transposed ? kPackLines : kPackPiece) / width) * width;
+  const std::int64_t k_parts = divide_up(k, k_step), column_parts = divide_up(into.n(), column_step);
+  team.parallel_for(k_parts * column_parts, [&](std::int64_t task, int) {
+    PackJob job;
+    job.source = source.data;
+    job.stride = source.stride;
+    job.source_bfloat16 = source.dtype == DType::BFloat16;
+    job.transposed = transposed;
+    job.k_begin = task % k_parts * k_step;
+    job.k_end = std::min(k, job.k_begin + k_step);
+    job.column_begin = task / k_parts * column_step;
+    job.column_end = std::min(into.n(), job.column_begin + column_step);
+    job.width = width;
+    job.panel_bytes = units_of(into.dtype(), k) * width * kUnitBytes;
+    job.into = reinterpret_cast<char*>(into.data()) + job.column_begin / width * job.panel_bytes;
+    kernels.pack(job);
+  });
 }
 
 void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const PackedMatrix& b, const Epilogue& epilogue,
@@ -156,10 +149,21 @@ void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const Pa
   multiply_in_parallel(team, kernels, block, rows, b.n());
 }
 
-std::size_t GradientWorkspace::bytes_for(const Matmul& matmul, DType dtype, std::int64_t outputs, std::int64_t inputs) {
-  const MatmulKernels& kernels = kernels_for(matmul, dtype);
-  const std::int64_t columns = round_up(inputs, kernels.panel_columns) + round_up(std::min(outputs, kGradientOutputs), kernels.group_rows);
-  return static_cast<std::size_t>(units_of(dtype, kGradientTokens) * kUnitBytes * columns);
+// How one thread goes through its part of a gradient: blocks of tokens, of inputs (rearranged once for all outputs) and
+// of outputs (rearranged for these inputs), sized so that the outputs' block stays in the second-level cache.
+struct GradientBlocks {
+  GradientBlocks(const MatmulKernels& kernels, DType dtype, std::int64_t outputs, std::int64_t inputs) {
+    const std::int64_t column_bytes = units_of(dtype, kGradientTokens) * kUnitBytes;
+    input_step = std::min(round_up(inputs, kernels.panel_columns), kGradientInputBytes / column_bytes / kernels.panel_columns * kernels.panel_columns);
+    output_step = std::min(round_up(outputs, kernels.group_rows), kGradientOutputBytes / column_bytes / kernels.group_rows * kernels.group_rows);
+    input_bytes = input_step * column_bytes;
+    bytes = round_up(input_bytes + output_step * column_bytes, 4096);
+  }
+  std::int64_t input_step, output_step, input_bytes, bytes;
+};
+
+std::size_t GradientWorkspace::bytes_for(const Matmul& matmul, DType dtype, int threads, std::int64_t outputs, std::int64_t inputs) {
+  return static_cast<std::size_t>(GradientBlocks(kernels_for(matmul, dtype), dtype, outputs, inputs).bytes * threads);
 }
 
 void GradientWorkspace::reserve(std::size_t bytes) {
@@ -171,37 +175,69 @@ void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace
                        std::int64_t dw_stride) {
   if (tokens == 0 || outputs == 0 || inputs == 0) return;
   invariant(dy.dtype == x.dtype, "the operands of a gradient share a dtype");
-  const MatmulKernels& kernels = kernels_for(matmul, x.dtype);
-  workspace.reserve(GradientWorkspace::bytes_for(matmul, x.dtype, outputs, inputs));
-  const std::int64_t element = static_cast<std::int64_t>(size_of(x.dtype));
+  const DType dtype = x.dtype;
+  const MatmulKernels& kernels = kernels_for(matmul, dtype);
+  const GradientBlocks blocks(kernels, dtype, outputs, inputs);
+  workspace.reserve(GradientWorkspace::bytes_for(matmul, dtype, team.size(), outputs, inputs));
 
-  for (std::int64_t token = 0; token < tokens; token += kGradientTokens) {
-    const std::int64_t k = std::min(kGradientTokens, tokens - token);
-    const std::int64_t units = units_of(x.dtype, k);
-    std::byte* const right = workspace.data();
-    std::byte* const left = right + units * kUnitBytes * round_up(inputs, kernels.panel_columns);
-    const MatrixView x_part(static_cast<const std::byte*>(x.data) + token * x.stride * element, x.stride, x.dtype);
-    pack_panels(team, kernels, x.dtype, x_part, false, k, inputs, kernels.panel_columns, right);
+  const auto pack_part = [&](const MatrixView& source, std::int64_t token, std::int64_t k, std::int64_t begin, std::int64_t end, std::int64_t width, char* into) {
+    PackJob job;
+    job.source = static_cast<const char*>(source.data) + token * source.stride * static_cast<std::int64_t>(size_of(dtype));
+    job.stride = source.stride;
+    job.source_bfloat16 = dtype == DType::BFloat16;
+    job.k_end = k;
+    job.column_begin = begin;
+    job.column_end = end;
+    job.width = width;
+    job.panel_bytes = units_of(dtype, k) * width * kUnitBytes;
+    job.into = into;
+    kernels.pack(job);
+  };
 
-    for (std::int64_t output = 0; output < outputs; output += kGradientOutputs) {
-      const std::int64_t rows = std::min(kGradientOutputs, outputs - output);
-      const MatrixView dy_part(static_cast<const std::byte*>(dy.data) + (token * dy.stride + output) * element, dy.stride, dy.dtype);
-      pack_panels(team, kernels, dy.dtype, dy_part, false, k, rows, kernels.group_rows, left);
-      Block block;
-      block.a = reinterpret_cast<const char*>(left);
-      block.a_row_bytes = kUnitBytes;
-      block.a_unit_bytes = kernels.group_rows * kUnitBytes;
-      block.a_group_rows = kernels.group_rows;
-      block.a_group_bytes = units * block.a_unit_bytes;
-      block.b = reinterpret_cast<const char*>(right);
-      block.units = units;
-      block.out = dw + output * dw_stride;
-      block.out_stride = dw_stride;
-      block.start = dw + output * dw_stride;
-      block.start_stride = dw_stride;
-      multiply_in_parallel(team, kernels, block, rows, inputs);
-    }
+  // Each thread rearranges what it needs for itself: lines that another core wrote take longer to fetch than to make.
+  // Of the ways to cut the gradient into as many parts as there are threads, the one that rearranges least.
+  const std::int64_t threads = team.size();
+  std::int64_t output_parts = threads;
+  for (std::int64_t parts = 1; parts < threads; ++parts) {
+    if (threads % parts == 0 && parts * inputs + threads / parts * outputs < output_parts * inputs + threads / output_parts * outputs) output_parts = parts;
   }
+  const std::int64_t input_parts = threads / output_parts;
+  const std::int64_t output_groups = divide_up(outputs, kernels.group_rows), input_panels = divide_up(inputs, kernels.panel_columns);
+  team.parallel_for(threads, [&](std::int64_t part, int worker) {
+    const std::int64_t output_part = part % output_parts, input_part = part / output_parts;
+    const std::int64_t output_begin = output_groups * output_part / output_parts * kernels.group_rows;
+    const std::int64_t output_end = std::min(outputs, output_groups * (output_part + 1) / output_parts * kernels.group_rows);
+    const std::int64_t input_begin = input_panels * input_part / input_parts * kernels.panel_columns;
+    const std::int64_t input_end = std::min(inputs, input_panels * (input_part + 1) / input_parts * kernels.panel_columns);
+    char* const right = reinterpret_cast<char*>(workspace.data()) + worker * blocks.bytes;
+    char* const left = right + blocks.input_bytes;
+    for (std::int64_t token = 0; token < tokens; token += kGradientTokens) {
+      const std::int64_t k = std::min(kGradientTokens, tokens - token);
+      for (std::int64_t input = input_begin; input < input_end; input += blocks.input_step) {
+        const std::int64_t columns = std::min(blocks.input_step, input_end - input);
+        pack_part(x, token, k, input, input + columns, kernels.panel_columns, right);
+        for (std::int64_t output = output_begin; output < output_end; output += blocks.output_step) {
+          const std::int64_t rows = std::min(blocks.output_step, output_end - output);
+          pack_part(dy, token, k, output, output + rows, kernels.group_rows, left);
+          Block block;
+          block.units = units_of(dtype, k);
+          block.a = left;
+          block.a_row_bytes = kUnitBytes;
+          block.a_unit_bytes = kernels.group_rows * kUnitBytes;
+          block.a_group_rows = kernels.group_rows;
+          block.a_group_bytes = block.units * block.a_unit_bytes;
+          block.b = right;
+          block.row_end = rows;
+          block.column_end = columns;
+          block.out = dw + output * dw_stride + input;
+          block.out_stride = dw_stride;
+          block.start = dw + output * dw_stride + input;
+          block.start_stride = dw_stride;
+          kernels.multiply(block);
+        }
+      }
+    }
+  });
 }
 
 }  // namespace foretoken::cpu

@@ -101,8 +101,8 @@ void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const Pa
 /// Memory that `multiply_gradient` rearranges its operands in; grows when asked for more, never shrinks.
 class GradientWorkspace {
  public:
-  /// What a gradient (O, I) over any number of tokens takes.
-  static std::size_t bytes_for(const Matmul& matmul, DType dtype, std::int64_t outputs, std::int64_t inputs);
+  /// What a gradient (O, I) over any number of tokens takes on so many threads; at most some megabytes for each.
+  static std::size_t bytes_for(const Matmul& matmul, DType dtype, int threads, std::int64_t outputs, std::int64_t inputs);
 
   /// Makes sure of `bytes`; throws OutOfMemory.
   void reserve(std::size_t bytes);

@@ -44,10 +44,10 @@ struct PackJob {
   bool source_bfloat16 = false;
   bool transposed = false;             // element (k, n) is source[n * stride + k], else source[k * stride + n]
   std::int64_t k_begin = 0, k_end = 0;             // begins at a unit; an odd end is the matrix's
-  std::int64_t column_begin = 0, column_end = 0;   // begins at a vector; an end inside one is the matrix's
+  std::int64_t column_begin = 0, column_end = 0;   // begins at a panel
   std::int64_t width = 0;              // columns of a panel
   std::int64_t panel_bytes = 0;
-  char* into = nullptr;                // the first panel
+  char* into = nullptr;                // column_begin's panel
 };
 
 /// One dtype's kernels.

@@ -246,6 +246,12 @@ FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t r
                        block.residual == nullptr ? nullptr : block.residual + row * block.residual_stride + column,
                        block.residual_stride,
                        static_cast<char*>(block.out) + (block.out_bfloat16 ? 2 : 4) * out_at, block.out_stride, block.out_bfloat16};
+    if (block.start != nullptr && row + rows < block.row_end) {
+      // The next rows' sums are far away in memory, and all of a tile waits for where it starts from.
+      for (int64_t r = row + rows; r < row + 2 * rows && r < block.row_end; ++r) {
+        for (int64_t c = 0; c < columns; c += 16) __builtin_prefetch(block.start + r * block.start_stride + column + c, 1);
+      }
+    }
     multiply_columns<Product, rows, panels * Product::panel_vectors>(tile, columns);
     column += columns;
   }
@@ -308,19 +314,27 @@ FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64
   return words;
 }
 
-/// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows.
+/// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows. A few rows side by side: along each the
+/// hardware prefetches, and what is written is contiguous for some lines.
 template <typename Product, bool from_bfloat16>
 void pack_rows(const PackJob& job) {
-  constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1;
-  const int64_t end = (job.column_end + job.width - 1) / job.width * job.width;
-  for (int64_t column = job.column_begin; column < end; column += lanes) {
-    char* into = job.into + column / job.width * job.panel_bytes + column % job.width * 4 + job.k_begin / per_unit * job.width * 4;
-    for (int64_t k = job.k_begin; k < job.k_end; k += per_unit, into += job.width * 4) {
-      auto words = load_elements<Product, from_bfloat16>(job.source, k * job.stride + column, job.column_end - column);
-      if (per_unit == 2 && k + 1 < job.k_end) {
-        words |= load_elements<Product, from_bfloat16>(job.source, (k + 1) * job.stride + column, job.column_end - column) << 16;
+  constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1, k_step = 8 * per_unit;
+  const int64_t unit_bytes = job.width * 4;
+  for (int64_t k_begin = job.k_begin; k_begin < job.k_end; k_begin += k_step) {
+    const int64_t k_end = k_begin + k_step < job.k_end ? k_begin + k_step : job.k_end;
+    char* panel = job.into + k_begin / per_unit * unit_bytes;
+    for (int64_t first = job.column_begin; first < job.column_end; first += job.width, panel += job.panel_bytes) {
+      for (int64_t at = 0; at < job.width; at += lanes) {
+        const int64_t column = first + at, left = job.column_end - column;
+        char* into = panel + at * 4;
+        for (int64_t k = k_begin; k < k_end; k += per_unit, into += unit_bytes) {
+          auto words = load_elements<Product, from_bfloat16>(job.source, k * job.stride + column, left);
+          if (per_unit == 2 && k + 1 < k_end) {
+            words |= load_elements<Product, from_bfloat16>(job.source, (k + 1) * job.stride + column, left) << 16;
+          }
+          store(into, words);
+        }
       }
-      store(into, words);
     }
   }
 }
@@ -359,9 +373,9 @@ template <typename Product, bool from_bfloat16>
 void pack_columns(const PackJob& job) {
   using Words = typename Product::Words;
   constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1;
-  const int64_t end = (job.column_end + job.width - 1) / job.width * job.width;
-  for (int64_t column = job.column_begin; column < end; column += lanes) {
-    char* into = job.into + column / job.width * job.panel_bytes + column % job.width * 4 + job.k_begin / per_unit * job.width * 4;
+  const int64_t unit_bytes = job.width * 4;
+  for (int64_t column = job.column_begin, at = 0; column < job.column_end || at != 0; column += lanes) {
+    char* into = job.into + (column - job.column_begin - at) / job.width * job.panel_bytes + at * 4 + job.k_begin / per_unit * unit_bytes;
     for (int64_t k = job.k_begin; k < job.k_end; k += lanes * per_unit) {
       Words square[lanes];
 #pragma GCC unroll 16
@@ -380,10 +394,11 @@ void pack_columns(const PackJob& job) {
       }
       const int64_t units = (job.k_end - k + per_unit - 1) / per_unit;
 #pragma GCC unroll 16
-      for (int u = 0; u < lanes; ++u, into += job.width * 4) {
+      for (int u = 0; u < lanes; ++u, into += unit_bytes) {
         if (u < units) store(into, square[u]);
       }
     }
+    at = at + lanes < job.width ? at + lanes : 0;
   }
 }
 

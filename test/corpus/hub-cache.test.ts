@@ -3,9 +3,9 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
-import { describe, expect, it } from 'vitest'
-import { findHubDataset, hubCacheFolder } from '../../lib/corpus/index.js'
-import { folderOf, jsonl } from './generated.js'
+import { describe, expect, it, vi } from 'vitest'
+import { Corpus, findHubDataset, hubCacheFolder } from '../../lib/corpus/index.js'
+import { folderOf, jsonl, textsOf } from './generated.js'
 
 const sha = '0123456789abcdef0123456789abcdef01234567'
 
@@ -57,6 +57,13 @@ describe('a dataset in the hub cache', () => {
     await expect(find({ files: '*.parquet' }, { HF_HUB_OFFLINE: 'true' })).rejects.toEqual(error)
     await expect(find({ dataset: 'acme/other' })).rejects.toThrow(/the hub was asked/)
     await expect(find({ revision: sha })).rejects.toThrow(/the hub was asked/)
+  })
+  it('is a source of a corpus like any other', async () => {
+    vi.stubEnv('HF_HUB_CACHE', cache)
+    vi.stubEnv('HF_HUB_OFFLINE', '1')
+    const corpus = await Corpus.open({ sources: [{ dataset: 'acme/texts', files: 'data/*.jsonl' }] })
+    expect(await textsOf(corpus)).toEqual(['a', 'b'])
+    vi.unstubAllEnvs()
   })
   it('lies where the environment says', () => {
     expect(hubCacheFolder({ HF_HUB_CACHE: '/a' })).toBe('/a')

@@ -1,0 +1,165 @@
+// The whole engine on the shapes of published small models with random weights: training, rollouts and a GRPO step.
+// Every line is a share of a ceiling measured in the same run: FLOPs against a large matrix product, decoding also
+// against the bytes of weights that a step must read.
+//
+//   engine [--shape qwen3-12m|smollm2-135m|qwen2.5-0.5b] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
+//          [--threads 2] [--repeats 3] [--json]
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "core/error.h"
+#include "engine/engine.h"
+#include "model/parameters.h"
+#include "support/ceiling.h"
+
+using namespace foretoken;
+
+namespace {
+
+struct Shape {
+  const char* name;
+  const char* config;
+};
+
+constexpr Shape kShapes[] = {
+    {"qwen3-12m", R"({"model_type": "qwen3", "vocab_size": 8192, "hidden_size": 384, "num_hidden_layers": 6,
+      "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 1024,
+      "tie_word_embeddings": true, "max_position_embeddings": 4096})"},
+    {"smollm2-135m", R"({"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,
+      "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536, "tie_word_embeddings": true,
+      "max_position_embeddings": 8192})"},
+    {"qwen2.5-0.5b", R"({"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "num_hidden_layers": 24,
+      "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864, "tie_word_embeddings": true,
+      "max_position_embeddings": 32768})"},
+};
+
+struct Options {
+  std::string shape = "qwen3-12m", part;
+  DType dtype = DType::BFloat16;
+  int threads = 0, repeats = 3;
+};
+
+std::vector<std::int32_t> random_tokens(std::int64_t count, std::int64_t vocabulary, std::uint32_t stream) {
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<std::int32_t>(random_words(7, RandomUse::Sampling, stream, i)[0] % vocabulary);
+  return tokens;
+}
+
+/// Multiplications' parameters: all but the embedding's look-up, the head once.
+double product_parameters(const ModelConfig& config) {
+  double sum = 0;
+  for (const ParameterSpec& spec : parameter_specs(config))
+    if (spec.kind == ParameterKind::Projection || spec.kind == ParameterKind::Head) sum += static_cast<double>(spec.elements());
+  if (config.tie_word_embeddings) sum += static_cast<double>(config.vocab_size * config.hidden_size);
+  return sum;
+}
+
+double attention_flops(const ModelConfig& config, double length) {  // forward, per token, causal
+  return 2.0 * static_cast<double>(config.num_layers * config.query_width()) * length;
+}
+
+void update(Engine& engine) {
+  StepOptions step;
+  step.learning_rate = 1e-5;
+  step.max_grad_norm = 1;
+  engine.step(step);
+}
+
+void bench_train(Engine& engine, const Options& options, const bench::Ceiling& ceiling) {
+  constexpr std::int64_t sequences = 8, length = 256;
+  const ModelConfig& config = engine.config();
+  TokenForest forest;
+  for (std::uint32_t s = 0; s < sequences; ++s) forest.add(-1, random_tokens(length, config.vocab_size, s));
+  const std::vector<LossTerm> terms{CrossEntropyTerm{}};
+  const double flops = 6 * product_parameters(config) + 3 * attention_flops(config, length);
+  const auto pass = [&] { engine.accumulate(forest, terms, {}, {}); update(engine); };
+  const double time = bench::best_time(pass, options.repeats, 0.1);
+  const double rate = sequences * length / time;
+  std::printf("train     %8.0f tok/s  %5.1f %% of the product's ceiling\n", rate, rate * flops / ceiling.best() * 1e-7);
+}
+
+void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling& ceiling) {
+  constexpr int prompt = 128, fresh = 64;
+  const ModelConfig& config = engine.config();
+  const double weight_bytes = product_parameters(config) * (options.dtype == DType::BFloat16 ? 2.0 : 4.0);
+  for (const int count : {1, 32, 256}) {
+    TokenForest forest;
+    SampleOptions sample;
+    for (int s = 0; s < count; ++s) sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, s)));
+    sample.max_tokens = fresh;
+    const double time = bench::best_time([&] { engine.sample(forest, sample, {}); }, options.repeats, 0.05);
+    const double rate = count * fresh / time;
+    // A step reads every weight once and computes 2 FLOPs per weight and sequence; the prompt is computed once.
+    const double flops = (2 * product_parameters(config) + attention_flops(config, prompt)) * count * (fresh + prompt);
+    std::printf("rollouts  %8.0f tok/s  %5.1f %% of the product's ceiling, weights at %5.1f GB/s, %d sequences\n", rate,
+                flops / time / ceiling.best() * 1e-7, weight_bytes * fresh / time * 1e-9, count);
+  }
+}
+
+void bench_grpo(Engine& engine, const Options& options) {
+  constexpr int contexts = 4, prompt = 128, group = 8, fresh = 64;
+  const ModelConfig& config = engine.config();
+  double sampling = 0, training = 0;
+  const auto step = [&] {
+    TokenForest forest;
+    SampleOptions sample;
+    for (int c = 0; c < contexts; ++c) sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, c)));
+    sample.n = group;
+    sample.max_tokens = fresh;
+    sample.temperature = 0.8;
+    double begin = bench::seconds();
+    const SampleResult result = engine.sample(forest, sample, {});
+    sampling = bench::seconds() - begin;
+    PolicyTerm policy;
+    for (std::size_t r = 0; r < result.rollouts.size(); ++r) {
+      policy.segments.push_back(forest.add(result.rollouts[r].segment, result.rollouts[r].tokens));
+      policy.advantages.push_back(r % 2 ? 1.0f : -1.0f);
+    }
+    begin = bench::seconds();
+    AccumulateOptions accumulate;
+    accumulate.temperature = 0.8;
+    engine.accumulate(forest, {policy}, accumulate, {});
+    update(engine);
+    training = bench::seconds() - begin;
+  };
+  const double time = bench::best_time(step, options.repeats, 0.05);
+  std::printf("GRPO step %8.3f s (last: rollouts %.3f, update %.3f): %d contexts of %d, G %d, %d new tokens\n", time, sampling,
+              training, contexts, prompt, group, fresh);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string key = argv[i], value = argv[i + 1];
+    if (key == "--shape") options.shape = value;
+    else if (key == "--dtype") options.dtype = value == "float32" ? DType::Float32 : DType::BFloat16;
+    else if (key == "--part") options.part = value;
+    else if (key == "--threads") options.threads = std::stoi(value);
+    else if (key == "--repeats") options.repeats = std::stoi(value);
+    else { std::fprintf(stderr, "unknown option %s\n", key.c_str()); return 2; }
+  }
+  try {
+    const Shape* shape = nullptr;
+    for (const Shape& known : kShapes) if (options.shape == known.name) shape = &known;
+    if (!shape) fail(ErrorCode::InvalidArgument, "unknown shape ", options.shape);
+    const bench::Ceiling ceiling = bench::measure_ceiling(options.dtype, options.threads);
+    EngineOptions engine_options;
+    engine_options.dtype = options.dtype;
+    engine_options.threads = options.threads;
+    const auto engine = Engine::create(shape->config, {.seed = 1}, engine_options);
+    std::printf("%s %s on %s; product ceiling %.0f GFLOP/s (ours %.0f, oneDNN %.0f)\n", shape->name, name_of(options.dtype),
+                engine->device_description().c_str(), ceiling.best(), ceiling.ours, ceiling.onednn);
+    if (options.part.empty() || options.part == "train") bench_train(*engine, options, ceiling);
+    if (options.part.empty() || options.part == "rollouts") bench_rollouts(*engine, options, ceiling);
+    if (options.part.empty() || options.part == "grpo") bench_grpo(*engine, options);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s: %s\n", error_code_name(error.code()), error.what());
+    return 1;
+  }
+}

@@ -1,7 +1,7 @@
 import { readBytes } from './byte-stream.js'
 import { FieldProblem, type FieldReader } from './fields.js'
 import { tooLong } from './read-text.js'
-import { type BadRecordKind, decodeUtf8, type FileRecord } from './record.js'
+import { type BadRecordKind, type FileRecord, textOfBytes } from './record.js'
 import { type Place, splitBytes } from './split-bytes.js'
 
 /** Reads the documents of a JSONL file, one per line, from a place on; blank lines are passed over. */
@@ -17,7 +17,7 @@ export async function* readJsonlFile(
       yield bad('size', tooLong(maxBytes))
       continue
     }
-    const line = decodeUtf8(bytes, at)
+    const line = textOfBytes(bytes, at)
     if (line === undefined) {
       yield bad('encoding', 'the line is not valid UTF-8')
       continue

@@ -2,6 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { type AsyncBuffer, parquetMetadataAsync, parquetReadObjects, parquetSchema } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
 import { ForetokenError } from '../engine/errors.js'
+import { decodeUtf8 } from '../text/utf8.js'
 import type { FieldReader } from './fields.js'
 import { fromFields } from './read-jsonl.js'
 import { tooLong } from './read-text.js'
@@ -84,15 +85,9 @@ async function asyncBuffer(handle: FileHandle): Promise<AsyncBuffer> {
   }
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
 /** The reader's own decoder would turn broken bytes into U+FFFD silently. */
-function strictString(bytes: Uint8Array): unknown {
-  try {
-    return bytes && utf8.decode(bytes)
-  } catch {
-    return invalidText
-  }
+function strictString(bytes: Uint8Array | undefined): unknown {
+  return bytes && (decodeUtf8(bytes) ?? invalidText)
 }
 
 const invalidText = Symbol('invalid UTF-8')

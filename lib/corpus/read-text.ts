@@ -1,5 +1,5 @@
 import { readBytes } from './byte-stream.js'
-import { decodeUtf8, type FileRecord } from './record.js'
+import { type FileRecord, textOfBytes } from './record.js'
 import { fileStart, type Place, splitBytes } from './split-bytes.js'
 
 /**
@@ -79,7 +79,7 @@ async function* readParagraphs(
 
 function toRecord(bytes: Uint8Array | undefined, at: Place, next: Place, maxBytes: number): FileRecord {
   if (!bytes) return { at, next, problem: { kind: 'size', message: tooLong(maxBytes) } }
-  const text = decodeUtf8(bytes, at)
+  const text = textOfBytes(bytes, at)
   if (text === undefined) return { at, next, problem: { kind: 'encoding', message: 'the text is not valid UTF-8' } }
   return { at, next, text }
 }

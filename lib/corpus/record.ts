@@ -1,3 +1,4 @@
+import { decodeUtf8 } from '../text/utf8.js'
 import type { Place } from './split-bytes.js'
 
 /** Why a record cannot be used. */
@@ -11,15 +12,9 @@ export type FileRecord = { at: Place; next: Place } & (
 
 /**
  * The text of a record's UTF-8 bytes, undefined where they are not UTF-8. A byte order mark at the head of a file is
- * no part of its text; anywhere else it is a character like others.
+ * no part of its text.
  */
-export function decodeUtf8(bytes: Uint8Array, at: Place): string | undefined {
-  try {
-    const text = utf8.decode(bytes)
-    return at.offset === 0 && text.startsWith('\ufeff') ? text.slice(1) : text
-  } catch {
-    return undefined
-  }
+export function textOfBytes(bytes: Uint8Array, at: Place): string | undefined {
+  const text = decodeUtf8(bytes)
+  return at.offset === 0 && text?.startsWith('\ufeff') ? text.slice(1) : text
 }
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

@@ -12,6 +12,7 @@ import {
   TokenBytes,
   type TokenizerStep,
 } from './token-bytes.js'
+import { decodeUtf8 } from './utf8.js'
 
 /** How a text is read. */
 export interface EncodeOptions {
@@ -171,7 +172,7 @@ export class Tokenizer {
    * character) are covered by the longest fitting tokens from the left; a byte that no token has is an error.
    */
   encodeBytes(bytes: Uint8Array): Int32Array {
-    const text = decodeStrictly(bytes)
+    const text = decodeUtf8(bytes)
     if (text !== undefined) return this.encode(text, { continues: true })
     this.greedy ??= this.greedyTable()
     const latin1 = Buffer.from(bytes).toString('latin1')
@@ -324,15 +325,5 @@ function canonicalJson(value: unknown): string {
   return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(',')}}`
 }
 
-/** UTF-8 bytes as text, or undefined where they are not UTF-8. */
-export function decodeStrictly(bytes: Uint8Array): string | undefined {
-  try {
-    return strictUtf8.decode(bytes)
-  } catch {
-    return undefined
-  }
-}
-
 // A byte order mark is a character like any other here: dropping it would lose three bytes.
-const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const lossyUtf8 = new TextDecoder('utf-8', { ignoreBOM: true })

@@ -19,7 +19,8 @@ const SmallForest kForests[] = {
 };
 
 const AttentionShape kShapes[] = {make_shape(1, 1, 8),     make_shape(4, 2, 20),    make_shape(3, 3, 64),  make_shape(6, 2, 80, 3),
-                                  make_shape(2, 1, 96, 33), make_shape(8, 2, 128, 5), make_shape(5, 1, 16)};
+                                  make_shape(2, 1, 96, 33), make_shape(8, 2, 128, 5), make_shape(40, 2, 8),
+                                  make_shape(1, 1, 256)};
 
 std::int64_t rows_in(const SmallForest& forest) {
   std::int64_t rows = 0;
@@ -226,7 +227,7 @@ TEST("attention: the reference's gradients are those of finite differences") {
 
 TEST("attention: a row's bits do not depend on sharing, page numbers, run lengths, or on decoding alone") {
   for_each_backend([](const BackendCase& backend) {
-    for (const AttentionShape& shape : {make_shape(4, 2, 20), make_shape(2, 1, 64, 33)})
+    for (const AttentionShape& shape : {make_shape(4, 2, 20), make_shape(2, 1, 64, 33), make_shape(20, 1, 8)})
       for (const SmallForest& forest : kForests) {
         const Inputs inputs = some_inputs(shape, rows_in(forest), backend.dtype);
         const Results whole = attention_forward(backend, shape, forest, inputs);

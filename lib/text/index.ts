@@ -2,5 +2,5 @@ export { type ChatMessage, type ChatRenderOptions, ChatTemplate } from './chat-t
 export { Document, documentHash } from './document.js'
 export { Prompt, type PromptOptions, type SegmentSink } from './prompt.js'
 export { type PromptTemplateId, promptTemplates, splitPromptTemplate } from './prompt-template.js'
-export { TokenBytes } from './token-bytes.js'
+export { TokenTable } from './token-table.js'
 export { type EncodeOptions, Tokenizer } from './tokenizer.js'

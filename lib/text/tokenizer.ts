@@ -9,9 +9,9 @@ import {
   type ByteScheme,
   detectByteScheme,
   flattenSteps,
-  TokenBytes,
   type TokenizerStep,
-} from './token-bytes.js'
+  TokenTable,
+} from './token-table.js'
 import { decodeUtf8 } from './utf8.js'
 
 /** How a text is read. */
@@ -43,7 +43,7 @@ interface TokenizerJson {
  */
 export class Tokenizer {
   /** The bytes of every token. */
-  readonly bytes: TokenBytes
+  readonly bytes: TokenTable
   /** How token strings stand for bytes. */
   readonly scheme: ByteScheme
   /** V: one more than the greatest token id; the model's embedding may have more rows. */
@@ -126,7 +126,7 @@ export class Tokenizer {
       })
     }
     const vocabulary = this.base.model!.vocab as readonly (string | undefined)[]
-    this.bytes = TokenBytes.build(vocabulary, json.added_tokens, scheme, byteFallback)
+    this.bytes = TokenTable.build(vocabulary, json.added_tokens, scheme, byteFallback)
     this.vocabSize = this.bytes.size
     this.specialIds = new Set(json.added_tokens.filter((token) => token.special).map((token) => token.id))
 

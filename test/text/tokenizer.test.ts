@@ -132,3 +132,9 @@ describeShared('tokenizers', "DeepSeek-R1-Distill-Qwen's tokenizer", async () =>
     expect(tokenizer.chatTemplate).toBeDefined()
   })
 })
+
+describe('the table of tokens', () => {
+  it('has the form that the engine takes', () => {
+    expect(Object.keys(byteLevelTokenizer().bytes).sort()).toEqual(['bytes', 'offsets'])
+  })
+})

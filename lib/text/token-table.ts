@@ -65,14 +65,14 @@ const reversibleDecoders = new Set(['ByteLevel', 'Metaspace', 'Replace', 'ByteFa
  *
  * A SentencePiece `▁` is one space; the space that such tokenizers put before a text is a byte of its first token
  * here, and `Document` takes it away. Added and special tokens stand for their content. Ids without a token (padding
- * rows of the embedding) have no bytes.
+ * rows of the embedding) have no bytes. `Engine.setTokenBytes` takes the table as it is.
  */
-export class TokenBytes {
+export class TokenTable {
   private constructor(
     /** All bytes one after another. */
-    private readonly data: Uint8Array,
-    /** V + 1 entries: token i is data[starts[i] .. starts[i + 1]). */
-    private readonly starts: Uint32Array,
+    readonly bytes: Uint8Array,
+    /** V + 1 entries: token i is bytes[offsets[i] .. offsets[i + 1]). */
+    readonly offsets: Uint32Array,
   ) {}
 
   /** Builds the table from token strings by id (holes allowed) and the added tokens. */
@@ -81,10 +81,10 @@ export class TokenBytes {
     added: readonly AddedTokenEntry[],
     scheme: ByteScheme,
     byteFallback: boolean,
-  ): TokenBytes {
+  ): TokenTable {
     const contents = new Map(added.map((token) => [token.id, token.content]))
     const size = added.reduce((most, token) => Math.max(most, token.id + 1), vocabulary.length)
-    const starts = new Uint32Array(size + 1)
+    const offsets = new Uint32Array(size + 1)
     const parts: Uint8Array[] = []
     let total = 0
     for (let id = 0; id < size; ++id) {
@@ -95,28 +95,28 @@ export class TokenBytes {
       else if (token !== undefined) bytes = bytesOfToken(token, scheme, byteFallback)
       parts.push(bytes)
       total += bytes.length
-      starts[id + 1] = total
+      offsets[id + 1] = total
     }
     const data = new Uint8Array(total)
     parts.forEach((part, id) => {
-      data.set(part, starts[id]!)
+      data.set(part, offsets[id]!)
     })
-    return new TokenBytes(data, starts)
+    return new TokenTable(data, offsets)
   }
 
   /** V: the number of ids with an entry. */
   get size(): number {
-    return this.starts.length - 1
+    return this.offsets.length - 1
   }
 
   /** The bytes of one token; none for an id outside the vocabulary. */
   of(id: number): Uint8Array {
-    return id >= 0 && id < this.size ? this.data.subarray(this.starts[id]!, this.starts[id + 1]!) : empty
+    return id >= 0 && id < this.size ? this.bytes.subarray(this.offsets[id]!, this.offsets[id + 1]!) : empty
   }
 
   /** The number of bytes of one token. */
   lengthOf(id: number): number {
-    return id >= 0 && id < this.size ? this.starts[id + 1]! - this.starts[id]! : 0
+    return id >= 0 && id < this.size ? this.offsets[id + 1]! - this.offsets[id]! : 0
   }
 
   /** The bytes of a run of tokens, one after another. */

@@ -14,11 +14,10 @@ export type MethodEngine = Pick<Engine, 'score' | 'sample' | 'config'>
 /** One optimizer update: loss terms over a forest. */
 export interface Update {
   forest: TokenForest
-  terms: LossTerm[]
+  /** By the name under which they are reported; entropy and clipping are those of the first. */
+  terms: Record<string, LossTerm>
   /** The temperature of the rollouts the terms are about. Default 1. */
   temperature?: number
-  /** Which of the terms the step's `loss`, `entropy` and clipping metrics describe. Default the first. */
-  main?: number
 }
 
 /** One rollout for people to read. Texts are decoded with U+FFFD for bytes that are not UTF-8. */
@@ -81,10 +80,8 @@ export interface Method {
   readonly settings: unknown
   /** Whether updates need a frozen copy of the first weights. */
   readonly needsReference?: boolean
-  /** The end of a document as a token that can be predicted; `DocumentFeed` appends it. Default false. */
-  readonly endOfText?: boolean
-  /** Tokens of the longest part of a document that the method can use at once. */
-  readonly maxDocumentTokens?: number
+  /** How it wants documents: in parts of at most so many tokens (default whole), with the end-of-text token or not. */
+  documents?(tokenizer: Tokenizer): { maxTokens?: number; endOfText?: boolean }
   /** Collects one step. Undefined: there is no text left. */
   collect(tools: StepTools): Promise<StepPlan | undefined>
   /** The method's own state, as JSON. */

@@ -12,7 +12,7 @@ export interface EvaluationTarget {
 
 /** How models are evaluated. */
 export interface EvaluationOptions {
-  /** How the question is put; default as in training. */
+  /** How the question is put; give the one of the training. */
   prompt?: PromptOptions
   /** Answers per position; default 1. */
   samples?: number
@@ -30,6 +30,9 @@ export interface EvaluationOptions {
   predictionOnly?: boolean
   /** Answers to keep for people to read. Default 3. */
   keepSamples?: number
+  signal?: AbortSignal
+  /** Told how many of the questions are answered. */
+  onProgress?: (done: number, total: number) => void
 }
 
 /** Next-token reasoning over the positions of a split. */

@@ -32,8 +32,6 @@ export interface TrainerOptions {
   averageTau?: number
   checkpoint?: CheckpointOptions
   evaluation?: TrainerEvaluation
-  /** How many rollouts of a step are decoded for `samples` events. Default 8. */
-  samplesPerStep?: number
   /** Aborting finishes the step under way, writes a checkpoint and ends the iteration without an error. */
   signal?: AbortSignal
   /** Told what happens; for logs and progress. An error it throws ends the run. */
@@ -88,14 +86,16 @@ export interface TrainerEvaluation extends EvaluationOptions {
  * in every run with the same seed, data, settings and kind of machine.
  *
  * All methods: `loss`, `grad_norm`, `learning_rate`, `updates` (of this step), `num_tokens` (through the network since
- * the run began), `tokens/trained|generated|scored` and `flops` (of this step), `total_flops`, `epoch`, `step_time`,
- * `tokens_per_second`, `seconds/text|score|rollouts|reward|update`. FLOPs count 6 per parameter and trained token and
- * 2 per parameter and generated or scored token; shared tokens count once.
+ * the run began), `tokens/trained|generated|prefilled|scored` and `flops` (of this step), `total_flops`, `epoch`,
+ * `entropy`, `step_time`, `tokens_per_second`, `seconds/text|score|rollouts|reward|update`. FLOPs count 6 per parameter
+ * and trained token and 2 per parameter and any other token; shared tokens count once. With several loss terms,
+ * `loss/<term>` too.
  *
  * `rpt`: `reward`, `reward_std`, `frac_reward_zero_std`, `completions/mean_length`, `completions/min_length`,
- * `completions/max_length`, `completions/clipped_ratio`, `completions/without_box`, `entropy`, `kl`,
+ * `completions/max_length`, `completions/clipped_ratio`, `completions/without_box`, `kl`,
  * `clip_ratio/low_mean|high_mean|region_mean`, `importance_ratio/mean|max`, `approx_kl`, `rpt/accuracy`,
- * `rpt/accuracy/easy|medium|hard`, `rpt/groups`, `rpt/groups_trained`, `rpt/tries`, `rpt/documents`, `auxiliary_loss`.
+ * `rpt/accuracy/easy|medium|hard`, `rpt/groups`, `rpt/groups_trained`, `rpt/tries`, `rpt/documents`.
+ * `ntp`: `documents`. `sft`: `documents`, `traces`.
  *
  * With an evaluation: `eval/<split>/prediction`, `eval/<split>/reasoning`, and the others of `evaluationMetrics`.
  */
@@ -128,6 +128,4 @@ export interface TrainerState {
   tokenizer: string
   totals: { tokens: number; flops: number }
   best: { step: number; metric: string; value: number } | null
-  /** Whether text or steps have run out. */
-  finished: boolean
 }

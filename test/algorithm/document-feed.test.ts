@@ -1,0 +1,52 @@
+import { expect, test } from 'vitest'
+import { DocumentFeed, type DocumentFeedOptions } from '../../lib/algorithm/document-feed.js'
+import { textsCorpus } from '../../lib/algorithm/text-corpus.js'
+import { byteLevelTokenizer } from '../text/small-tokenizers.js'
+
+const tokenizer = byteLevelTokenizer()
+const corpus = textsCorpus(['short', 'a text that is cut into parts', '', 'end'])
+const feed = (options: Partial<DocumentFeedOptions> = {}) =>
+  new DocumentFeed({ tokenizer, corpus, epochs: 2, maxTokens: 10, ...options })
+const textOf = (ids: Int32Array) => tokenizer.decode(ids)
+
+async function drain(source: DocumentFeed): Promise<string[]> {
+  const texts: string[] = []
+  for (let fed = await source.next(); fed; fed = await source.next()) {
+    texts.push(`${fed.epoch}:${fed.start}:${textOf(fed.document.ids)}`)
+  }
+  return texts
+}
+
+const epoch = (n: number) => [
+  `${n}:0:short`,
+  `${n}:0:a text tha`,
+  `${n}:10:t is cut i`,
+  `${n}:20:nto parts`,
+  `${n}:0:end`,
+]
+
+test('long documents come in parts, epoch after epoch', async () => {
+  expect(await drain(feed())).toEqual([...epoch(0), ...epoch(1)])
+})
+
+test('a feed goes on from any place, also within a document that comes in parts', async () => {
+  const all = [...epoch(0), ...epoch(1)]
+  for (let given = 0; given <= all.length; ++given) {
+    const first = feed()
+    for (let i = 0; i < given; ++i) await first.next()
+    const second = feed()
+    await second.restore(JSON.parse(JSON.stringify(first.state())))
+    expect(second.documents).toBe(given)
+    expect(await drain(second)).toEqual(all.slice(given))
+  }
+})
+
+test('the end-of-text token follows the last part only', async () => {
+  const source = feed({ endOfText: true, epochs: 1 })
+  const ends: boolean[] = []
+  for (let fed = await source.next(); fed; fed = await source.next()) {
+    ends.push(fed.document.ids.at(-1) === tokenizer.eosId)
+  }
+  // The empty text is its end alone.
+  expect(ends).toEqual([true, false, false, true, true, true])
+})

@@ -11,6 +11,7 @@ struct PairedBFloat16 : Vectors512 {
   static FORETOKEN_INLINE Floats multiply_add(Words a, Words b, Floats sum) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
+  static FORETOKEN_INLINE Halves narrow(Floats value) { return reinterpret_cast<Halves>(_mm512_cvtneps_pbh(value)); }
 };
 
 }  // namespace

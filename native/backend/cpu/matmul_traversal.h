@@ -21,6 +21,9 @@ namespace {
 // Of the right operand's panels, at a time; beside them the second-level cache holds rows of the left one.
 constexpr int64_t kPanelCacheBytes = 384 << 10;
 
+// How far ahead of a panel's use it is asked for; the processor's own prefetching starts anew at every 4 KiB.
+constexpr int64_t kPrefetchBytes = 4096;
+
 #define FORETOKEN_INLINE inline __attribute__((always_inline))
 
 template <typename Value>
@@ -33,29 +36,32 @@ FORETOKEN_INLINE Value load(const void* from) {
 template <typename Value>
 FORETOKEN_INLINE void store(void* to, Value value) { __builtin_memcpy(to, &value, sizeof value); }
 
-/// A float rounded to bfloat16, to nearest with ties to even; the same bits as `BFloat16(value)`.
-FORETOKEN_INLINE uint16_t round_to_bfloat16(float value) {
-  const uint32_t u = load<uint32_t>(&value);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 0x40u);
-  return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+/// Rounded to bfloat16, to nearest with ties to even: the same bits as `BFloat16(value)`.
+template <typename Vectors>
+FORETOKEN_INLINE typename Vectors::Halves round_to_bfloat16(typename Vectors::Floats value) {
+  using Words = typename Vectors::Words;
+  const Words u = reinterpret_cast<Words>(value);
+  const Words rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded, typename Vectors::Halves);
 }
 
 /// Units that are float32 numbers.
 template <typename Vectors>
 struct Float32 : Vectors {
-  using typename Vectors::Floats, typename Vectors::Words;
+  using typename Vectors::Floats, typename Vectors::Words, typename Vectors::Halves;
   static constexpr bool bfloat16 = false;
   static constexpr int phases = 1;   // steps that a unit takes
   template <int phase>
   static FORETOKEN_INLINE Floats multiply_add(Words a, Words b, Floats sum) {
     return Vectors::multiply_add(reinterpret_cast<Floats>(a), reinterpret_cast<Floats>(b), sum);
   }
+  static FORETOKEN_INLINE Halves narrow(Floats value) { return round_to_bfloat16<Vectors>(value); }
 };
 
 /// Units that are pairs of bfloat16, whose halves are widened and multiplied one after the other.
 template <typename Vectors>
 struct WidenedBFloat16 : Vectors {
-  using typename Vectors::Floats, typename Vectors::Words;
+  using typename Vectors::Floats, typename Vectors::Words, typename Vectors::Halves;
   static constexpr bool bfloat16 = true;
   static constexpr int phases = 2;
   template <int phase>
@@ -64,19 +70,11 @@ struct WidenedBFloat16 : Vectors {
     const Words right = phase == 0 ? b << 16 : b & 0xffff0000u;
     return Vectors::multiply_add(reinterpret_cast<Floats>(left), reinterpret_cast<Floats>(right), sum);
   }
+  static FORETOKEN_INLINE Halves narrow(Floats value) { return round_to_bfloat16<Vectors>(value); }
 };
 
 template <int index>
 struct Phase { static constexpr int value = index; };
-
-/// Rounds to bfloat16, to nearest with ties to even; the same bits as `BFloat16(value)`.
-template <typename Product>
-FORETOKEN_INLINE typename Product::Halves round_to_bfloat16(typename Product::Floats value) {
-  using Words = typename Product::Words;
-  const Words u = reinterpret_cast<Words>(value);
-  const Words rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return __builtin_convertvector((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded, typename Product::Halves);
-}
 
 /// A Block's quantities for one tile of the output, all pointers being at the tile's first element.
 struct Tile {
@@ -138,6 +136,8 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
   for (int64_t unit = tile.units - tile.a_half_unit; unit > 0; --unit) {
     step(Phase<0>{}, whole);
     if constexpr (Product::phases == 2) step(Phase<1>{}, whole);
+#pragma GCC unroll 16
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(b + (v / panel_vectors) * panel_bytes + (v % panel_vectors) * lanes * 4 + kPrefetchBytes);
     a += unit_bytes;
     b += panel_vectors * lanes * 4;
   }
@@ -168,7 +168,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < vectors; ++v) {
-        store<typename Product::Halves>(static_cast<uint16_t*>(tile.out) + r * tile.out_stride + v * lanes, round_to_bfloat16<Product>(sum[r][v]));
+        store<typename Product::Halves>(static_cast<uint16_t*>(tile.out) + r * tile.out_stride + v * lanes, Product::narrow(sum[r][v]));
       }
     }
   } else {
@@ -202,8 +202,13 @@ __attribute__((noinline)) void multiply_edge_tile(void (*whole)(const Tile&), co
       float value = sums[r * width + c];
       if (tile.bias != nullptr) value += tile.bias[c];
       if (tile.residual != nullptr) value += tile.residual[r * tile.residual_stride + c];
-      if (tile.out_bfloat16) static_cast<uint16_t*>(tile.out)[r * tile.out_stride + c] = round_to_bfloat16(value);
-      else static_cast<float*>(tile.out)[r * tile.out_stride + c] = value;
+      if (tile.out_bfloat16) {
+        const uint32_t word = load<uint32_t>(&value);
+        static_cast<uint16_t*>(tile.out)[r * tile.out_stride + c] =
+            Product::narrow(reinterpret_cast<typename Product::Floats>(Product::broadcast(word)))[0];
+      } else {
+        static_cast<float*>(tile.out)[r * tile.out_stride + c] = value;
+      }
     }
   }
 }

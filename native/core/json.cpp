@@ -111,9 +111,15 @@ class Parser {
       case '{': return parse_object(depth);
       case '[': return parse_array(depth);
       case '"': return parse_string();
-      case 't': if (accept("true")) return true; break;
-      case 'f': if (accept("false")) return false; break;
-      case 'n': if (accept("null")) return nullptr; break;
+      case 't':
+        if (accept("true")) return true;
+        break;
+      case 'f':
+        if (accept("false")) return false;
+        break;
+      case 'n':
+        if (accept("null")) return nullptr;
+        break;
       default: return parse_number();
     }
     refuse("expected a value");
@@ -199,7 +205,9 @@ class Parser {
     const char c = peek();
     ++at_;
     switch (c) {
-      case '"': case '\\': case '/': out += c; return;
+      case '"':
+      case '\\':
+      case '/': out += c; return;
       case 'b': out += '\b'; return;
       case 'f': out += '\f'; return;
       case 'n': out += '\n'; return;
@@ -329,11 +337,11 @@ class Writer {
     if (!std::isfinite(number.value)) fail(ErrorCode::InvalidArgument, "NaN and infinity cannot be written as JSON");
     char text[32];
 #if defined(__cpp_lib_to_chars)
-    const std::string_view digits(text, static_cast<std::size_t>(
-        std::to_chars(text, text + sizeof text, number.value).ptr - text));
+    const std::string_view digits(
+        text, static_cast<std::size_t>(std::to_chars(text, text + sizeof text, number.value).ptr - text));
 #else
-    const std::string_view digits(text, static_cast<std::size_t>(
-        std::snprintf(text, sizeof text, "%.17g", number.value)));
+    const std::string_view digits(text,
+                                  static_cast<std::size_t>(std::snprintf(text, sizeof text, "%.17g", number.value)));
 #endif
     out += digits;
     if (digits.find_first_of(".e") == std::string_view::npos) out += ".0";

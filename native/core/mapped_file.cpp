@@ -30,7 +30,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
     ~Closer() { ::close(descriptor); }
   } closer{descriptor};
 
-  struct stat status {};
+  struct stat status{};
   if (::fstat(descriptor, &status) != 0) refuse("inspect");
   if (!S_ISREG(status.st_mode)) fail(ErrorCode::Io, "cannot read ", path.string(), ": it is not a regular file");
   if (static_cast<std::uint64_t>(status.st_size) > std::numeric_limits<std::size_t>::max()) {

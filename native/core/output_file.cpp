@@ -14,7 +14,8 @@ namespace foretoken {
 
 OutputFile::OutputFile(const std::filesystem::path& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail(ErrorCode::Io, "cannot create ", path.string(), ": ", std::generic_category().message(errno));
+  if (descriptor_ < 0)
+    fail(ErrorCode::Io, "cannot create ", path.string(), ": ", std::generic_category().message(errno));
 }
 
 OutputFile::~OutputFile() {
@@ -43,7 +44,8 @@ void OutputFile::close() {
   const int reason = errno;
   const bool closed = ::close(std::exchange(descriptor_, -1)) == 0;
   if (!durable || !closed) {
-    fail(ErrorCode::Io, "cannot complete ", path_.string(), ": ", std::generic_category().message(durable ? errno : reason));
+    fail(ErrorCode::Io, "cannot complete ", path_.string(), ": ",
+         std::generic_category().message(durable ? errno : reason));
   }
 }
 

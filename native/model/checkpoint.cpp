@@ -24,7 +24,8 @@ constexpr const char* embedding_name = "model.embed_tokens.weight";
 /// Files that belong to a model but not to its numbers; they come along when it is saved.
 constexpr auto companion_files = std::to_array<std::string_view>({
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json", "generation_config.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "generation_config.json",
 });
 
 bool is_checkpoint_file(const std::string& name) {

@@ -51,14 +51,15 @@ class Checkpoint {
 };
 
 struct SaveOptions {
-  DType dtype = DType::Float32;                       // Float32, BFloat16 or Float16
+  DType dtype = DType::Float32;  // Float32, BFloat16 or Float16
   std::int64_t max_shard_bytes = 5'000'000'000;
-  std::string config_json{};                          // carried along but for its dtype; empty: written from the config
-  std::filesystem::path companions{};                 // a directory whose tokenizer files come along; empty: none
+  std::string config_json{};           // carried along but for its dtype; empty: written from the config
+  std::filesystem::path companions{};  // a directory whose tokenizer files come along; empty: none
 };
 
 /// Gives rows [begin, begin + count) of a parameter as float32 in out (count, cols).
-using ReadRows = std::function<void(const ParameterSpec& parameter, std::int64_t begin, std::int64_t count, float* out)>;
+using ReadRows =
+    std::function<void(const ParameterSpec& parameter, std::int64_t begin, std::int64_t count, float* out)>;
 
 /// Writes a directory that transformers loads: config.json, safetensors (shards with index when larger than
 /// `max_shard_bytes`) and tokenizer files. Atomic: `directory` holds either what it held or the whole new checkpoint.

@@ -40,17 +40,17 @@ constexpr std::array<FamilyDefaults, 4> families{{
 /// Members that change nothing about log-probs: bookkeeping, how other programs run or generate, other tasks' heads.
 constexpr auto harmless = std::to_array<const char*>({
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
-    "_flash_attn_2_enabled", "_name_or_path", "attn_implementation", "chunk_size_feed_forward", "gradient_checkpointing",
-    "is_decoder", "is_llama_config", "max_sequence_length", "model_max_length", "name_or_path", "output_attentions",
-    "output_hidden_states", "pretraining_tp", "return_dict", "tf_legacy_loss", "torchscript", "transformers.js_config",
-    "transformers_version", "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
-    "cls_token_id", "decoder_start_token_id", "mask_token_id", "prefix", "sep_token_id", "tokenizer_class", "unk_token_id",
-    "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params",
-    "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
-    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
-    "length_penalty", "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
-    "num_return_sequences", "output_scores", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate",
-    "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
+    "_flash_attn_2_enabled", "_name_or_path", "attn_implementation", "chunk_size_feed_forward",
+    "gradient_checkpointing", "is_decoder", "is_llama_config", "max_sequence_length", "model_max_length",
+    "name_or_path", "output_attentions", "output_hidden_states", "pretraining_tp", "return_dict", "tf_legacy_loss",
+    "torchscript", "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
+    "use_bfloat16", "use_cache", "cls_token_id", "decoder_start_token_id", "mask_token_id", "prefix", "sep_token_id",
+    "tokenizer_class", "unk_token_id", "finetuning_task", "id2label", "label2id", "num_labels", "problem_type",
+    "task_specific_params", "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample",
+    "early_stopping", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_bos_token_id",
+    "forced_eos_token_id", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups",
+    "num_beams", "num_return_sequences", "output_scores", "remove_invalid_values", "repetition_penalty",
+    "return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
     "attention_dropout",  // see parse_config
 });
 
@@ -84,7 +84,8 @@ void read_sizes(ConfigFields& fields, const FamilyDefaults& defaults, ModelConfi
   const std::int64_t kv_heads = said_null || defaults.num_kv_heads == 0 ? config.num_heads : defaults.num_kv_heads;
   config.num_kv_heads = fields.integer("num_key_value_heads", 1, max_heads, kv_heads);
   if (config.num_heads % config.num_kv_heads != 0) {
-    fields.invalid("num_key_value_heads", std::to_string(config.num_kv_heads) + " does not divide num_attention_heads " +
+    fields.invalid("num_key_value_heads", std::to_string(config.num_kv_heads) +
+                                              " does not divide num_attention_heads " +
                                               std::to_string(config.num_heads));
   }
 
@@ -98,7 +99,8 @@ void read_sizes(ConfigFields& fields, const FamilyDefaults& defaults, ModelConfi
   }
   config.head_dim = fields.integer("head_dim", 2, max_head_dim, head_dim);
   if (config.head_dim % 2 != 0 || config.head_dim > max_head_dim) {
-    fields.invalid("head_dim", std::to_string(config.head_dim) + " must be even and at most " + std::to_string(max_head_dim));
+    fields.invalid("head_dim",
+                   std::to_string(config.head_dim) + " must be even and at most " + std::to_string(max_head_dim));
   }
   config.max_position_embeddings =
       fields.integer("max_position_embeddings", 1, max_positions, defaults.max_position_embeddings);
@@ -133,7 +135,8 @@ void read_windows(ConfigFields& fields, ModelConfig& config) {
     windows.assign(L, window);
   } else {
     // A window that is not in use may hold anything; qwen2.5 ships configs with both the number and `false`.
-    if (fields.boolean("use_sliding_window", false) && !(fields.has("sliding_window") && !fields.find("sliding_window"))) {
+    if (fields.boolean("use_sliding_window", false) &&
+        !(fields.has("sliding_window") && !fields.find("sliding_window"))) {
       window = fields.integer("sliding_window", 1, max_positions, 4096);
     }
     fields.find("sliding_window");
@@ -195,7 +198,8 @@ RopeConfig read_rope_object(const json::Value& object, const ConfigFields& paren
   if (rope.type == RopeType::Llama3) {
     rope.low_freq_factor = fields.number("low_freq_factor", tiny, huge);
     rope.high_freq_factor = fields.number("high_freq_factor", tiny, huge);
-    if (rope.high_freq_factor <= rope.low_freq_factor) fields.invalid("high_freq_factor", "must exceed low_freq_factor");
+    if (rope.high_freq_factor <= rope.low_freq_factor)
+      fields.invalid("high_freq_factor", "must exceed low_freq_factor");
   }
   if (rope.type == RopeType::Yarn) {
     const auto optional = [&](const char* key, double low) -> std::optional<double> {
@@ -248,7 +252,8 @@ std::int64_t read_token_id(const ConfigFields& fields, const char* key, const js
 
 void read_tokens(ConfigFields& fields, const FamilyDefaults& defaults, ModelConfig& config) {
   const std::int64_t V = config.vocab_size;
-  if (const json::Value* bos = fields.find("bos_token_id")) config.bos_token_id = read_token_id(fields, "bos_token_id", *bos, V);
+  if (const json::Value* bos = fields.find("bos_token_id"))
+    config.bos_token_id = read_token_id(fields, "bos_token_id", *bos, V);
   else if (!fields.has("bos_token_id") && defaults.bos_token_id < V) config.bos_token_id = defaults.bos_token_id;
 
   if (const json::Value* eos = fields.find("eos_token_id")) {

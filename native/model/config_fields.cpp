@@ -19,7 +19,8 @@ std::string shown(const json::Value& value) {
 
 ConfigFields::ConfigFields(const json::Value& value, std::string source, std::string prefix)
     : value_(value), source_(std::move(source)), prefix_(std::move(prefix)) {
-  if (!value.as_object()) fail(ErrorCode::InvalidConfig, source_, ": ", prefix_, " must be an object, not ", value.kind());
+  if (!value.as_object())
+    fail(ErrorCode::InvalidConfig, source_, ": ", prefix_, " must be an object, not ", value.kind());
 }
 
 bool ConfigFields::has(std::string_view key) const { return value_.find(key) != nullptr; }
@@ -42,7 +43,8 @@ std::int64_t ConfigFields::integer(std::string_view key, std::int64_t low, std::
   if (!member) return *fallback;
   const json::Number* number = member->as_number();
   if (!number || !number->integer || *number->integer < low || *number->integer > high) {
-    invalid(key, "is " + shown(*member) + "; it must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
+    invalid(key, "is " + shown(*member) + "; it must be an integer from " + std::to_string(low) + " to " +
+                     std::to_string(high));
   }
   return *number->integer;
 }
@@ -85,8 +87,9 @@ void ConfigFields::expect(std::string_view key, const json::Value& expected, con
 void ConfigFields::refuse_unknown() const {
   for (const json::Member& member : *value_.as_object()) {
     if (member.value.is_null() || known_.contains(member.key)) continue;
-    unsupported(member.key, "is not a field this version implements; it could change what the model computes, so it is "
-                            "not ignored. Remove it from the config only if it does not");
+    unsupported(member.key,
+                "is not a field this version implements; it could change what the model computes, so it is "
+                "not ignored. Remove it from the config only if it does not");
   }
 }
 

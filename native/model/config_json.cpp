@@ -59,17 +59,32 @@ std::string to_config_json(const ModelConfig& config) {
   const json::Value window_or_null = window > 0 ? json::Value(window) : json::Value(nullptr);
 
   switch (config.family) {
-    case ModelFamily::Llama: put("architectures", json::Array{"LlamaForCausalLM"}); put("model_type", "llama"); break;
-    case ModelFamily::Mistral: put("architectures", json::Array{"MistralForCausalLM"}); put("model_type", "mistral"); break;
-    case ModelFamily::Qwen2: put("architectures", json::Array{"Qwen2ForCausalLM"}); put("model_type", "qwen2"); break;
-    case ModelFamily::Qwen3: put("architectures", json::Array{"Qwen3ForCausalLM"}); put("model_type", "qwen3"); break;
+    case ModelFamily::Llama:
+      put("architectures", json::Array{"LlamaForCausalLM"});
+      put("model_type", "llama");
+      break;
+    case ModelFamily::Mistral:
+      put("architectures", json::Array{"MistralForCausalLM"});
+      put("model_type", "mistral");
+      break;
+    case ModelFamily::Qwen2:
+      put("architectures", json::Array{"Qwen2ForCausalLM"});
+      put("model_type", "qwen2");
+      break;
+    case ModelFamily::Qwen3:
+      put("architectures", json::Array{"Qwen3ForCausalLM"});
+      put("model_type", "qwen3");
+      break;
   }
-  if (config.family == ModelFamily::Llama || config.family == ModelFamily::Qwen3) put("attention_bias", config.qkv_bias);
+  if (config.family == ModelFamily::Llama || config.family == ModelFamily::Qwen3)
+    put("attention_bias", config.qkv_bias);
   put("attention_dropout", 0.0);
   put("bos_token_id", optional_id(config.bos_token_id));
   put("eos_token_id", eos_ids(config.eos_token_ids));
   put("pad_token_id", optional_id(config.pad_token_id));
-  put("head_dim", config.head_dim);
+  // transformers' Qwen2Config has no such field, but its attention honours it.
+  const bool implied = config.family == ModelFamily::Qwen2 && config.head_dim * config.num_heads == config.hidden_size;
+  if (!implied) put("head_dim", config.head_dim);
   put("hidden_act", "silu");
   put("hidden_size", config.hidden_size);
   put("initializer_range", config.initializer_range);

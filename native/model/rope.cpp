@@ -25,7 +25,8 @@ std::vector<float> inverse_powers(double theta, std::int64_t D) {
   return inverse;
 }
 
-/// "NTK-aware" base, grown so that the lowest frequency spans `length` (transformers: `_compute_dynamic_ntk_parameters`).
+/// "NTK-aware" base, grown so that the lowest frequency spans `length` (transformers:
+/// `_compute_dynamic_ntk_parameters`).
 double dynamic_theta(const ModelConfig& config, std::int64_t max_length) {
   const double D = static_cast<double>(config.head_dim), factor = config.rope.factor;
   const double original = static_cast<double>(config.max_position_embeddings);
@@ -60,7 +61,8 @@ std::vector<float> llama3_inverse(const RopeConfig& rope, std::int64_t D) {
 std::vector<float> yarn_inverse(const RopeConfig& rope, std::int64_t D) {
   const double original = static_cast<double>(rope.original_max_position_embeddings);
   const auto dimension_of = [&](double turns) {
-    return static_cast<double>(D) * std::log(original / (turns * 2.0 * std::numbers::pi)) / (2.0 * std::log(rope.theta));
+    return static_cast<double>(D) * std::log(original / (turns * 2.0 * std::numbers::pi)) /
+           (2.0 * std::log(rope.theta));
   };
   double low = dimension_of(rope.beta_fast), high = dimension_of(rope.beta_slow);
   if (rope.truncate) {
@@ -84,7 +86,9 @@ std::vector<float> yarn_inverse(const RopeConfig& rope, std::int64_t D) {
 }
 
 float yarn_attention_scaling(const RopeConfig& rope) {
-  const auto scale = [&](double mscale) { return rope.factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0; };
+  const auto scale = [&](double mscale) {
+    return rope.factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
+  };
   if (rope.attention_factor) return static_cast<float>(*rope.attention_factor);
   if (rope.mscale.value_or(0.0) != 0.0 && rope.mscale_all_dim.value_or(0.0) != 0.0) {
     return static_cast<float>(scale(*rope.mscale) / scale(*rope.mscale_all_dim));

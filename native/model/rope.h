@@ -9,8 +9,8 @@ namespace foretoken {
 
 /// The angles' frequencies and the factor that cos and sin are multiplied with.
 struct RopeFrequencies {
-  std::vector<float> inverse;       // (D/2) radians per position
-  float attention_scaling = 1.0f;   // yarn scales cos and sin; 1 elsewhere
+  std::vector<float> inverse;      // (D/2) radians per position
+  float attention_scaling = 1.0f;  // yarn scales cos and sin; 1 elsewhere
 };
 
 /// Computes the frequencies as transformers does (`modeling_rope_utils.py`), in float32 where it does.

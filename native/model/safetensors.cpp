@@ -26,10 +26,10 @@ struct FileDType {
 };
 
 constexpr FileDType file_dtypes[] = {
-    {"F64", 64, DType::Float64}, {"F32", 32, DType::Float32}, {"BF16", 16, DType::BFloat16}, {"F16", 16, DType::Float16},
-    {"BOOL", 8, {}}, {"U8", 8, {}}, {"I8", 8, {}}, {"U16", 16, {}}, {"I16", 16, {}}, {"U32", 32, {}}, {"I32", 32, {}},
-    {"U64", 64, {}}, {"I64", 64, {}}, {"C64", 64, {}}, {"F8_E4M3", 8, {}}, {"F8_E5M2", 8, {}}, {"F8_E8M0", 8, {}},
-    {"F4", 4, {}}, {"F6_E2M3", 6, {}}, {"F6_E3M2", 6, {}},
+    {"F64", 64, DType::Float64}, {"F32", 32, DType::Float32}, {"BF16", 16, DType::BFloat16},
+    {"F16", 16, DType::Float16}, {"BOOL", 8, {}}, {"U8", 8, {}}, {"I8", 8, {}}, {"U16", 16, {}}, {"I16", 16, {}},
+    {"U32", 32, {}}, {"I32", 32, {}}, {"U64", 64, {}}, {"I64", 64, {}}, {"C64", 64, {}}, {"F8_E4M3", 8, {}},
+    {"F8_E5M2", 8, {}}, {"F8_E8M0", 8, {}}, {"F4", 4, {}}, {"F6_E2M3", 6, {}}, {"F6_E3M2", 6, {}},
 };
 
 /// a * b in 64 bits unsigned; false where it overflows.
@@ -96,7 +96,8 @@ class HeaderReader {
 
   std::int64_t natural(const std::string& name, const char* what, const json::Value& value) const {
     const json::Number* number = value.as_number();
-    if (!number || !number->integer || *number->integer < 0) refuse(name, std::string(what) + " must hold integers >= 0");
+    if (!number || !number->integer || *number->integer < 0)
+      refuse(name, std::string(what) + " must hold integers >= 0");
     return *number->integer;
   }
 
@@ -159,11 +160,12 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   std::map<std::string, std::string> shards;
   for (const json::Member& member : *entries) {
     const std::string* name = member.value.as_string();
-    if (!name) fail(ErrorCode::InvalidCheckpoint, source, ": weight_map: ", json::write(member.key), " must name a file");
+    if (!name)
+      fail(ErrorCode::InvalidCheckpoint, source, ": weight_map: ", json::write(member.key), " must name a file");
     const bool plain = name->find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
     if (!plain || !name->ends_with(".safetensors")) {
-      fail(ErrorCode::InvalidCheckpoint, source, ": weight_map: ", json::write(member.key), " lies in ", json::write(*name),
-           ", which is not the name of a .safetensors file in the same directory");
+      fail(ErrorCode::InvalidCheckpoint, source, ": weight_map: ", json::write(member.key), " lies in ",
+           json::write(*name), ", which is not the name of a .safetensors file in the same directory");
     }
     shards[member.key] = *name;
   }
@@ -177,15 +179,18 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path) {
   const std::span<const std::byte> bytes = file_.bytes();
   const auto refuse = [&](const std::string& what) { fail(ErrorCode::InvalidCheckpoint, source, ": ", what); };
 
-  if (bytes.size() < 8) refuse("has " + std::to_string(bytes.size()) + " bytes; a safetensors file starts with 8 of length");
+  if (bytes.size() < 8)
+    refuse("has " + std::to_string(bytes.size()) + " bytes; a safetensors file starts with 8 of length");
   std::uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | std::to_integer<std::uint64_t>(bytes[i]);
   if (header_bytes > max_header_bytes) {
-    refuse("its header claims " + std::to_string(header_bytes) + " bytes; at most 100,000,000 are allowed. Is this a "
+    refuse("its header claims " + std::to_string(header_bytes) +
+           " bytes; at most 100,000,000 are allowed. Is this a "
            "safetensors file?");
   }
   if (header_bytes > bytes.size() - 8) {
-    refuse("its header claims " + std::to_string(header_bytes) + " bytes, but the file has " + std::to_string(bytes.size()));
+    refuse("its header claims " + std::to_string(header_bytes) + " bytes, but the file has " +
+           std::to_string(bytes.size()));
   }
   const std::string_view header = file_.text().substr(8, header_bytes);
   if (!header.starts_with('{')) refuse("its header does not start with '{'");
@@ -226,7 +231,8 @@ TensorFiles::TensorFiles(const fs::path& directory) {
     for (const StoredTensor& tensor : files_[i].tensors()) {
       const auto listed = shard_of.find(tensor.name);
       if (listed == shard_of.end()) {
-        fail(ErrorCode::InvalidCheckpoint, tensor.file, ": tensor ", json::write(tensor.name), " is not in ", index_file);
+        fail(ErrorCode::InvalidCheckpoint, tensor.file, ": tensor ", json::write(tensor.name), " is not in ",
+             index_file);
       }
       if (listed->second != names[i]) {
         fail(ErrorCode::InvalidCheckpoint, tensor.file, ": tensor ", json::write(tensor.name), " belongs into ",

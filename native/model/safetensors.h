@@ -18,12 +18,12 @@ namespace foretoken {
 /// One tensor of a safetensors file; the bytes belong to the mapped file and may be unaligned.
 struct StoredTensor {
   std::string name;
-  std::string dtype_name;             // as the file spells it: F32, BF16, F8_E4M3, …
-  std::optional<DType> dtype;         // absent where this build cannot read it
+  std::string dtype_name;      // as the file spells it: F32, BF16, F8_E4M3, …
+  std::optional<DType> dtype;  // absent where this build cannot read it
   std::vector<std::int64_t> shape;
   const std::byte* data = nullptr;
   std::size_t bytes = 0;
-  std::string file;                   // for messages
+  std::string file;  // for messages
 };
 
 /// A memory-mapped safetensors file whose header passed every check of the reference implementation, and two more:
@@ -72,8 +72,8 @@ struct TensorToWrite {
 using ReadTensorRows = std::function<void(std::size_t index, std::int64_t begin, std::int64_t count, float* out)>;
 
 /// Writes model.safetensors, or shards of at most `max_shard_bytes` (a larger tensor gets one of its own) with
-/// model.safetensors.index.json, into `directory`. Streams: memory is one buffer of 4 MB, or of one row if that is more.
-/// Throws Io, InvalidArgument, or NonFinite naming the tensor that does not fit `dtype` as finite numbers.
+/// model.safetensors.index.json, into `directory`. Streams: memory is one buffer of 4 MB, or of one row if that is
+/// more. Throws Io, InvalidArgument, or NonFinite naming the tensor that does not fit `dtype` as finite numbers.
 void write_tensor_files(AtomicDirectory& directory, const std::vector<TensorToWrite>& tensors, DType dtype,
                         std::int64_t max_shard_bytes, const ReadTensorRows& read);
 

@@ -63,10 +63,10 @@ std::string header(const std::vector<TensorToWrite>& tensors, const Shard& shard
   std::int64_t offset = 0;
   for (std::size_t i = shard.begin; i < shard.end; ++i) {
     const std::int64_t end = offset + bytes_of(tensors[i], dtype);
-    entries.push_back({tensors[i].name, json::Object{
-        {"dtype", file_dtype(dtype)},
-        {"shape", json::Array(tensors[i].shape.begin(), tensors[i].shape.end())},
-        {"data_offsets", json::Array{offset, end}}}});
+    entries.push_back(
+        {tensors[i].name, json::Object{{"dtype", file_dtype(dtype)},
+                                       {"shape", json::Array(tensors[i].shape.begin(), tensors[i].shape.end())},
+                                       {"data_offsets", json::Array{offset, end}}}});
     offset = end;
   }
   std::string text = json::write(entries, false);
@@ -124,8 +124,8 @@ void write_tensor_files(AtomicDirectory& directory, const std::vector<TensorToWr
         const std::int64_t count = std::min(rows_at_once, rows - begin);
         read(i, begin, count, buffer.data());
         if (!pack_as(dtype, buffer.data(), count * cols)) {
-          fail(ErrorCode::NonFinite, "tensor ", tensors[i].name, " holds a number that is NaN, infinite or too large for ",
-               name_of(dtype), "; nothing was saved");
+          fail(ErrorCode::NonFinite, "tensor ", tensors[i].name,
+               " holds a number that is NaN, infinite or too large for ", name_of(dtype), "; nothing was saved");
         }
         file.write(buffer.data(), static_cast<std::size_t>(count * cols) * size_of(dtype));
       }
@@ -135,8 +135,8 @@ void write_tensor_files(AtomicDirectory& directory, const std::vector<TensorToWr
     file.close();
   }
   if (shards.size() > 1) {
-    const json::Value index = json::Object{{"metadata", json::Object{{"total_size", total_bytes}}},
-                                           {"weight_map", std::move(weight_map)}};
+    const json::Value index =
+        json::Object{{"metadata", json::Object{{"total_size", total_bytes}}}, {"weight_map", std::move(weight_map)}};
     directory.write("model.safetensors.index.json", json::write(index) + "\n");
   }
 }

@@ -40,7 +40,7 @@ class FileSizeLimit {
   }
 
  private:
-  struct rlimit before_ {};
+  struct rlimit before_{};
   void (*handler_)(int) = nullptr;
 };
 

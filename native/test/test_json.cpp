@@ -41,7 +41,8 @@ TEST("json: an integer is exact over all of int64 and absent beyond") {
 }
 
 TEST("json: doubles written come back with the same bits, and as floats for Python") {
-  for (const double value : {1e-6, 0.1, 1.0 / 3.0, 1e300, 5e-324, -0.0, 1e22, 10000.0, 500000.0, 2.2250738585072014e-308}) {
+  for (const double value :
+       {1e-6, 0.1, 1.0 / 3.0, 1e300, 5e-324, -0.0, 1e22, 10000.0, 500000.0, 2.2250738585072014e-308}) {
     const std::string text = json::write(value);
     CHECK_EQ(std::bit_cast<std::uint64_t>(number_of(text).value), std::bit_cast<std::uint64_t>(value));
     CHECK(text.find_first_of(".e") != std::string::npos);
@@ -66,8 +67,8 @@ TEST("json: escapes, surrogate pairs and plain UTF-8 become UTF-8") {
 }
 
 TEST("json: malformed UTF-8 and half surrogates are refused") {
-  for (const char* bad : {"\x80", "\xc0\xaf", "\xc3", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
-                          "\xff", "\xe2\x82"}) {
+  for (const char* bad : {"\x80", "\xc0\xaf", "\xc3", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf0\x80\x80\x80",
+                          "\xf4\x90\x80\x80", "\xff", "\xe2\x82"}) {
     CHECK(contains(refusal("\"" + std::string(bad) + "\""), "UTF-8"));
   }
   for (const char* bad : {R"("\ud800")", R"("\udc00")", R"("\ud800\u0041")", R"("\ud800x")"}) {
@@ -76,16 +77,39 @@ TEST("json: malformed UTF-8 and half surrogates are refused") {
 }
 
 TEST("json: what RFC 8259 does not allow is refused") {
-  for (const char* bad : {"", " ", "{", "[", "[1,]", "{\"a\":1,}", "{a:1}", "{'a':1}", "{\"a\" 1}", "[1 2]", "01", "-", "+1", ".5",
-                          "1.", "1e", "1e+", "--1", "0x10", "tru", "nul", "truefalse", "1 2", "\"a", "\"\\x\"", "\"\\u12g4\"",
-                          "\"\\u12", "\"\n\"", "[1]]", "// c\n1", "\xef\xbb\xbf{}", "nan", "]", "{\"a\":}", "\\", "{,}", "[,]"}) {
+  for (const char* bad : {"",
+                          " ",
+                          "{",
+                          "[",
+                          "[1,]",
+                          "{\"a\":1,}",
+                          "{a:1}",
+                          "{'a':1}",
+                          "{\"a\" 1}",
+                          "[1 2]", "01", "-", "+1", ".5", "1.", "1e", "1e+", "--1", "0x10", "tru", "nul", "truefalse",
+                          "1 2",
+                          "\"a",
+                          "\"\\x\"",
+                          "\"\\u12g4\"",
+                          "\"\\u12",
+                          "\"\n\"",
+                          "[1]]",
+                          "// c\n1",
+                          "\xef\xbb\xbf{}",
+                          "nan",
+                          "]",
+                          "{\"a\":}",
+                          "\\",
+                          "{,}",
+                          "[,]"}) {
     CHECK(!refusal(bad).empty());
   }
   CHECK(!refusal(std::string("1\0", 2)).empty());
 }
 
 TEST("json: NaN and Infinity as Python writes them are refused by what they are") {
-  for (const char* bad : {"NaN", "Infinity", "-Infinity", "[1, NaN]"}) CHECK(contains(refusal(bad), "NaN and Infinity"));
+  for (const char* bad : {"NaN", "Infinity", "-Infinity", "[1, NaN]"})
+    CHECK(contains(refusal(bad), "NaN and Infinity"));
 }
 
 TEST("json: a key that occurs twice is refused where it occurs again") {

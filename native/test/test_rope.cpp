@@ -29,8 +29,8 @@ void check_inverse(const RopeFrequencies& frequencies, const std::vector<float>&
   }
 }
 
-const std::vector<float> default_16 = {1.0f, 0.316227764f, 0.100000001f, 0.0316227786f, 0.00999999978f, 0.00316227786f,
-                                       0.00100000005f, 0.000316227786f};
+const std::vector<float> default_16 = {1.0f,           0.316227764f,   0.100000001f,   0.0316227786f,
+                                       0.00999999978f, 0.00316227786f, 0.00100000005f, 0.000316227786f};
 
 }  // namespace
 
@@ -47,24 +47,51 @@ TEST("rope: linear scaling divides every frequency") {
                 {0.333333343f, 0.0718144849f, 0.0154719613f, 0.00333333318f, 0.000718144758f, 0.000154719644f});
 }
 
-TEST("rope: dynamic scaling changes nothing up to max_position_embeddings and is transformers' for the maximum beyond") {
+TEST(
+    "rope: dynamic scaling changes nothing up to max_position_embeddings and is transformers' for the maximum beyond") {
   ModelConfig config = model(RopeType::Dynamic, 16, 10000.0, 64);
   config.rope.factor = 2.0;
   for (const std::int64_t length : {0, 1, 63, 64}) check_inverse(rope_frequencies(config, length), default_16);
-  check_inverse(rope_frequencies(config, 160), {1.0f, 0.259412825f, 0.0672950074f, 0.017457189f, 0.00452861842f, 0.00117478159f,
-                                                0.000304753397f, 7.90569466e-05f});
+  check_inverse(rope_frequencies(config, 160), {1.0f, 0.259412825f, 0.0672950074f, 0.017457189f, 0.00452861842f,
+                                                0.00117478159f, 0.000304753397f, 7.90569466e-05f});
 }
 
 TEST("rope: llama3 keeps short waves, stretches long ones and blends between") {
   ModelConfig config = model(RopeType::Llama3, 64, 500000.0, 131072);  // Llama 3.2 1B
   config.rope.factor = 32.0;
   config.rope.original_max_position_embeddings = 8192;
-  check_inverse(rope_frequencies(config),
-                {1.0f, 0.663601279f, 0.440366626f, 0.292227834f, 0.193922758f, 0.128687382f, 0.0853971019f, 0.0566696189f,
-                 0.0376060307f, 0.0249554086f, 0.0165604409f, 0.0109895291f, 0.00729266508f, 0.00483942125f, 0.00321144611f,
-                 0.00129054801f, 0.000429556705f, 9.70828623e-05f, 1.94616387e-05f, 1.29147675e-05f, 8.57025589e-06f,
-                 5.68723226e-06f, 3.77405445e-06f, 2.50446715e-06f, 1.66196742e-06f, 1.10288363e-06f, 7.31874934e-07f,
-                 4.85673127e-07f, 3.22293289e-07f, 2.1387423e-07f, 1.41927202e-07f, 9.41830649e-08f});
+  check_inverse(rope_frequencies(config), {1.0f,
+                                           0.663601279f,
+                                           0.440366626f,
+                                           0.292227834f,
+                                           0.193922758f,
+                                           0.128687382f,
+                                           0.0853971019f,
+                                           0.0566696189f,
+                                           0.0376060307f,
+                                           0.0249554086f,
+                                           0.0165604409f,
+                                           0.0109895291f,
+                                           0.00729266508f,
+                                           0.00483942125f,
+                                           0.00321144611f,
+                                           0.00129054801f,
+                                           0.000429556705f,
+                                           9.70828623e-05f,
+                                           1.94616387e-05f,
+                                           1.29147675e-05f,
+                                           8.57025589e-06f,
+                                           5.68723226e-06f,
+                                           3.77405445e-06f,
+                                           2.50446715e-06f,
+                                           1.66196742e-06f,
+                                           1.10288363e-06f,
+                                           7.31874934e-07f,
+                                           4.85673127e-07f,
+                                           3.22293289e-07f,
+                                           2.1387423e-07f,
+                                           1.41927202e-07f,
+                                           9.41830649e-08f});
 }
 
 TEST("rope: yarn blends by dimension and scales attention by its factor") {
@@ -109,9 +136,10 @@ TEST("rope: the table holds transformers' cosines and sines, scaled") {
   config.rope.original_max_position_embeddings = 32;
   std::vector<float> table(100 * 16);
   fill_rope_table(rope_frequencies(config), 100, table.data());
-  const std::vector<float> row_99 = {0.0453412272f, -1.09012938f, -0.0959137529f, 1.03591418f, 1.13166177f, 1.13816309f, 1.1385982f,
-                                     1.13862729f, -1.13772631f, -0.328778028f, 1.13458252f, 0.472608536f, 0.125772431f, 0.0325868241f,
-                                     0.00842803158f, 0.00217950856f};
+  const std::vector<float> row_99 = {0.0453412272f, -1.09012938f,  -0.0959137529f, 1.03591418f,
+                                     1.13166177f,   1.13816309f,   1.1385982f,     1.13862729f,
+                                     -1.13772631f,  -0.328778028f, 1.13458252f,    0.472608536f,
+                                     0.125772431f,  0.0325868241f, 0.00842803158f, 0.00217950856f};
   // The second frequency, 0.16, is the largest that need not be exact; at position 99 its three units are 6e-6 radians.
   for (std::size_t i = 0; i < 16; ++i) CHECK_CLOSE(table[99 * 16 + i], row_99[i], 7e-6);
   for (std::size_t i = 0; i < 8; ++i) {

@@ -37,8 +37,10 @@ std::string raw(std::initializer_list<T> values) {
 }
 
 void write_shards(const std::filesystem::path& directory, const std::string& index) {
-  write_file(directory / "a.safetensors", safetensors_bytes(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "abcd"));
-  write_file(directory / "b.safetensors", safetensors_bytes(R"({"y":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "efgh"));
+  write_file(directory / "a.safetensors",
+             safetensors_bytes(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "abcd"));
+  write_file(directory / "b.safetensors",
+             safetensors_bytes(R"({"y":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "efgh"));
   write_file(directory / "model.safetensors.index.json", index);
 }
 
@@ -52,10 +54,12 @@ std::string index_refusal(const std::string& index) {
 
 TEST("safetensors: tensors come in the order of their bytes, with metadata, whatever the header's order") {
   const TemporaryDirectory scratch;
-  write_file(scratch / "x.safetensors",
-             safetensors_bytes(R"({"late":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"__metadata__":{"format":"pt"},)"
-                               R"("early":{"shape":[2,1],"data_offsets":[0,4],"dtype":"BF16"},"none":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]}}  )",
-                               raw<BFloat16>({BFloat16(1.0f), BFloat16(-2.0f)}) + raw({0.25f})));
+  write_file(
+      scratch / "x.safetensors",
+      safetensors_bytes(
+          R"({"late":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"__metadata__":{"format":"pt"},)"
+          R"("early":{"shape":[2,1],"data_offsets":[0,4],"dtype":"BF16"},"none":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]}}  )",
+          raw<BFloat16>({BFloat16(1.0f), BFloat16(-2.0f)}) + raw({0.25f})));
   const SafetensorsFile file(scratch / "x.safetensors");
   CHECK_EQ(file.tensors().size(), 3u);
   CHECK_EQ(file.tensors()[0].name, "early");
@@ -72,11 +76,15 @@ TEST("safetensors: tensors come in the order of their bytes, with metadata, what
 
 TEST("safetensors: float64, float32, float16 and bfloat16 are read as float32 and as bfloat16, from any alignment") {
   const TemporaryDirectory scratch;
-  const std::string data = "!" + raw({0.1, -3.0}) + raw({0.1f, -3.0f}) + raw({Float16(0.1f), Float16(-3.0f)}) + raw({BFloat16(0.1f), BFloat16(-3.0f)});
-  write_file(scratch / "x.safetensors",
-             safetensors_bytes(R"({"pad":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"F64","shape":[2],"data_offsets":[1,17]},)"
-                               R"("b":{"dtype":"F32","shape":[2],"data_offsets":[17,25]},"c":{"dtype":"F16","shape":[2],"data_offsets":[25,29]},)"
-                               R"("d":{"dtype":"BF16","shape":[2],"data_offsets":[29,33]}})", data));
+  const std::string data = "!" + raw({0.1, -3.0}) + raw({0.1f, -3.0f}) + raw({Float16(0.1f), Float16(-3.0f)}) +
+                           raw({BFloat16(0.1f), BFloat16(-3.0f)});
+  write_file(
+      scratch / "x.safetensors",
+      safetensors_bytes(
+          R"({"pad":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"F64","shape":[2],"data_offsets":[1,17]},)"
+          R"("b":{"dtype":"F32","shape":[2],"data_offsets":[17,25]},"c":{"dtype":"F16","shape":[2],"data_offsets":[25,29]},)"
+          R"("d":{"dtype":"BF16","shape":[2],"data_offsets":[29,33]}})",
+          data));
   const SafetensorsFile file(scratch / "x.safetensors");
   const float expected[] = {0.0f, 0.1f, 0.1f, static_cast<float>(Float16(0.1f)), static_cast<float>(BFloat16(0.1f))};
   CHECK(!file.tensors()[0].dtype);
@@ -124,14 +132,22 @@ TEST("safetensors: headers that the reference implementation refuses are refused
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})"), "outside"));
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[0],"data_offsets":[8,4]}})"), "outside"));
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[-4,4]}})"), "integers >= 0"));
-  CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"), "overlaps"));
+  CHECK(contains(
+      refusal(
+          R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"y":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"),
+      "overlaps"));
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})"), "need 12 bytes"));
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})"), "integers >= 0"));
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})"), "integers >= 0"));
-  CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})"), "overflows"));
-  CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})"), "occurs twice"));
+  CHECK(
+      contains(refusal(R"({"x":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})"), "overflows"));
+  CHECK(contains(
+      refusal(
+          R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})"),
+      "occurs twice"));
   CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[2]}})"), "must have dtype"));
-  CHECK(contains(refusal(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"scale":2}})"), "unknown key 'scale'"));
+  CHECK(
+      contains(refusal(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"scale":2}})"), "unknown key 'scale'"));
   CHECK(contains(refusal(R"({"x":[]})"), "must be an object"));
   CHECK(contains(refusal(R"({"__metadata__":{"format":1}})", 0), "__metadata__.format"));
 }
@@ -145,13 +161,15 @@ TEST("safetensors: a dtype that nobody needs is carried, its size is checked whe
 }
 
 TEST("safetensors: index and shards must name the same tensors, and shards lie in the directory") {
-  CHECK(index_refusal(R"({"weight_map":{"x":"a.safetensors","y":"b.safetensors"},"metadata":{"total_size":8}})").empty());
+  CHECK(
+      index_refusal(R"({"weight_map":{"x":"a.safetensors","y":"b.safetensors"},"metadata":{"total_size":8}})").empty());
   CHECK(contains(index_refusal(R"({"weight_map":{"x":"b.safetensors","y":"a.safetensors"}})"), "belongs into"));
-  CHECK(contains(index_refusal(R"({"weight_map":{"x":"a.safetensors","y":"b.safetensors","z":"b.safetensors"}})"), "\"z\" is missing"));
+  CHECK(contains(index_refusal(R"({"weight_map":{"x":"a.safetensors","y":"b.safetensors","z":"b.safetensors"}})"),
+                 "\"z\" is missing"));
   CHECK(contains(index_refusal(R"({"weight_map":{"y":"b.safetensors","z":"a.safetensors"}})"), "\"x\" is not in"));
   CHECK(contains(index_refusal(R"({"weight_map":{"x":"a.safetensors","y":"c.safetensors"}})"), "c.safetensors"));
-  for (const char* bad : {"../a.safetensors", "/etc/a.safetensors", "sub/a.safetensors", "..\\\\a.safetensors", "a.bin", "", "..",
-                          "a.safetensors\\u0000.safetensors"}) {
+  for (const char* bad : {"../a.safetensors", "/etc/a.safetensors", "sub/a.safetensors", "..\\\\a.safetensors", "a.bin",
+                          "", "..", "a.safetensors\\u0000.safetensors"}) {
     CHECK(contains(index_refusal(R"({"weight_map":{"x":")" + std::string(bad) + R"("}})"), "in the same directory"));
   }
   CHECK(contains(index_refusal(R"({"weight_map":{"x":3}})"), "must name a file"));
@@ -165,10 +183,12 @@ TEST("safetensors: what is written is read back, in shards no larger than asked,
     for (const std::int64_t most : {std::int64_t{1}, std::int64_t{90}, std::int64_t{1} << 30}) {
       const TemporaryDirectory scratch;
       AtomicDirectory directory(scratch / "out", [](const std::string&) { return true; });
-      write_tensor_files(directory, tensors, dtype, most, [&](std::size_t index, std::int64_t begin, std::int64_t count, float* out) {
-        const std::int64_t cols = tensors[index].shape.back();
-        for (std::int64_t i = 0; i < count * cols; ++i) out[i] = static_cast<float>(100 * index) + static_cast<float>(begin * cols + i);
-      });
+      write_tensor_files(directory, tensors, dtype, most,
+                         [&](std::size_t index, std::int64_t begin, std::int64_t count, float* out) {
+                           const std::int64_t cols = tensors[index].shape.back();
+                           for (std::int64_t i = 0; i < count * cols; ++i)
+                             out[i] = static_cast<float>(100 * index) + static_cast<float>(begin * cols + i);
+                         });
       directory.commit();
       const TensorFiles files(scratch / "out");
       CHECK_EQ(files.tensors().size(), 3u);
@@ -201,10 +221,12 @@ TEST("safetensors: a tensor larger than the buffer is written in pieces") {
   AtomicDirectory directory(scratch / "out", [](const std::string&) { return true; });
   std::int64_t calls = 0;
   const std::vector<TensorToWrite> tensors = {{"big", {5000, 512}}};
-  write_tensor_files(directory, tensors, DType::BFloat16, 5'000'000'000, [&](std::size_t, std::int64_t begin, std::int64_t count, float* out) {
-    ++calls;
-    for (std::int64_t i = 0; i < count * 512; ++i) out[i] = static_cast<float>((begin * 512 + i) % 251);
-  });
+  write_tensor_files(directory, tensors, DType::BFloat16, 5'000'000'000,
+                     [&](std::size_t, std::int64_t begin, std::int64_t count, float* out) {
+                       ++calls;
+                       for (std::int64_t i = 0; i < count * 512; ++i)
+                         out[i] = static_cast<float>((begin * 512 + i) % 251);
+                     });
   directory.commit();
   CHECK(calls > 1);
   const TensorFiles files(scratch / "out");

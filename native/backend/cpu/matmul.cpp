@@ -18,13 +18,13 @@ constexpr std::int64_t kUnitBytes = 4;
 // Tokens of a gradient that are rearranged at a time; even, so that no pair is cut.
 constexpr std::int64_t kGradientTokens = 512;
 // What a thread holds of each operand of a gradient, rearranged.
-constexpr std::int64_t kGradientInputBytes = 2 << 20, kGradientOutputBytes = 384 << 10;
+constexpr std::int64_t kGradientInputBytes = 2 << 20, kGradientOutputBytes = 512 << 10;
 // Below it, handing work to another thread takes longer than the work.
 constexpr std::int64_t kStepsWorthSharing = 3000;
 // A task long enough not to notice that it is handed out; many, so that a thread the system holds up delays the rest little.
 constexpr std::int64_t kStepsOfATask = 30000, kTasksPerThread = 8;
-// A panel that several threads load should serve so many tiles of rows on each.
-constexpr std::int64_t kTilesWorthAPanel = 4;
+// A panel that several threads load should serve so many tiles of rows on each; fewer while all panels fit into caches.
+constexpr std::int64_t kTilesWorthAPanel = 4, kTilesWorthACachedPanel = 2, kCachedPanelBytes = 2 << 20;
 
 // Packing: lines of the source that a task walks along, and how far; both even.
 constexpr std::int64_t kPackLines = 64, kPackPiece = 1024;
@@ -50,7 +50,8 @@ void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const 
   std::int64_t row_parts = 1, column_parts = 1;
   if (steps >= kStepsWorthSharing) {
     // By rows, if that leaves each thread enough of them: then all have equal shares. What is left, by columns.
-    row_parts = std::clamp<std::int64_t>(tiles / kTilesWorthAPanel, 1, threads);
+    const bool cached = whole.units * kUnitBytes * columns <= kCachedPanelBytes;
+    row_parts = std::clamp<std::int64_t>(tiles / (cached ? kTilesWorthACachedPanel : kTilesWorthAPanel), 1, threads);
     column_parts = divide_up(threads, row_parts) * std::clamp<std::int64_t>(steps / (threads * kStepsOfATask), 1, kTasksPerThread);
     column_parts = std::min(column_parts, panels);
   }

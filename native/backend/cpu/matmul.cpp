@@ -20,9 +20,10 @@ constexpr std::int64_t kGradientTokens = 512;
 // What a thread holds of each operand of a gradient, rearranged.
 constexpr std::int64_t kGradientInputBytes = 2 << 20, kGradientOutputBytes = 512 << 10;
 // Below it, handing work to another thread takes longer than the work.
-constexpr std::int64_t kStepsWorthSharing = 3000;
-// A task long enough not to notice that it is handed out; many, so that a thread the system holds up delays the rest little.
-constexpr std::int64_t kStepsOfATask = 30000, kTasksPerThread = 8;
+constexpr std::int64_t kStepsWorthSharing = 6000;
+// A task is long enough not to notice that it is handed out, and of panels enough for tasks to be about equal; there are
+// many, so that a thread which the system holds up delays the rest little.
+constexpr std::int64_t kStepsOfATask = 30000, kPanelsOfATask = 4, kTasksPerThread = 8;
 // A panel that several threads load should serve so many tiles of rows on each; fewer while all panels fit into caches.
 constexpr std::int64_t kTilesWorthAPanel = 4, kTilesWorthACachedPanel = 2, kCachedPanelBytes = 2 << 20;
 
@@ -52,8 +53,9 @@ void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const 
     // By rows, if that leaves each thread enough of them: then all have equal shares. What is left, by columns.
     const bool cached = whole.units * kUnitBytes * columns <= kCachedPanelBytes;
     row_parts = std::clamp<std::int64_t>(tiles / (cached ? kTilesWorthACachedPanel : kTilesWorthAPanel), 1, threads);
-    column_parts = divide_up(threads, row_parts) * std::clamp<std::int64_t>(steps / (threads * kStepsOfATask), 1, kTasksPerThread);
-    column_parts = std::min(column_parts, panels);
+    column_parts = divide_up(threads, row_parts);
+    const std::int64_t finer = std::min({steps / (threads * kStepsOfATask), panels / (column_parts * kPanelsOfATask), kTasksPerThread});
+    column_parts = std::min(column_parts * std::max<std::int64_t>(finer, 1), panels);
   }
   team.parallel_for(row_parts * column_parts, [&](std::int64_t task, int) {
     const std::int64_t row_part = task % row_parts, column_part = task / row_parts;

@@ -78,37 +78,39 @@ TEST("adamw: the first step from zero moves by the learning rate against the gra
 
 TEST("adamw: bfloat16 state becomes one of the neighbours of the exact value, and the right one on average") {
   for_each_backend([](const BackendCase& backend) {
-    const std::int64_t rows = 3, cols = 5000, count = rows * cols;
-    const DType stored = DType::BFloat16;
-    // Every element is the same, so the mean over elements estimates the expectation of the rounding.
-    const Values master(count, 1.0), m(count, 0.5), v(count, 0.25), gradient(count, 0.375);
-    AdamW options = kOptions;
-    options.learning_rate = 1e-4;  // far below half a unit in the last place: rounding to nearest would lose it
-    const Results exact = adamw(reference_case(), 1, 1, DType::Float64, DType::Float64, {1.0}, {0.5}, {0.25}, {0.375}, options);
-    const Results actual = adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options);
-    for (int i = 0; i < 3; ++i) {
-      const double expected = exact[i][0], gap = std::ldexp(1.0, std::ilogb(expected) - 7);
-      double mean = 0;
-      for (double value : actual[i]) {
-        CHECK(std::fabs(value - expected) < gap * (1 + 1e-4));
-        mean += value / count;
+    for (const auto& [rows, cols] : {std::pair<std::int64_t, std::int64_t>{3, 5000}, {1, 20000}}) {
+      const std::int64_t count = rows * cols;
+      const DType stored = DType::BFloat16;
+      // Every element is the same, so the mean over elements estimates the expectation of the rounding.
+      const Values master(count, 1.0), m(count, 0.5), v(count, 0.25), gradient(count, 0.375);
+      AdamW options = kOptions;
+      options.learning_rate = 1e-4;  // far below half a unit in the last place: rounding to nearest would lose it
+      const Results exact = adamw(reference_case(), 1, 1, DType::Float64, DType::Float64, {1.0}, {0.5}, {0.25}, {0.375}, options);
+      const Results actual = adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options);
+      for (int i = 0; i < 3; ++i) {
+        const double expected = exact[i][0], gap = std::ldexp(1.0, std::ilogb(expected) - 7);
+        double mean = 0;
+        for (double value : actual[i]) {
+          CHECK(std::fabs(value - expected) < gap * (1 + 1e-4));
+          mean += value / count;
+        }
+        // Standard deviation of one rounding is at most gap / 2; five of the mean's.
+        CHECK_CLOSE(mean, expected, 5 * gap / 2 / std::sqrt(count));
       }
-      // Standard deviation of one rounding is at most gap / 2; five of the mean's.
-      CHECK_CLOSE(mean, expected, 5 * gap / 2 / std::sqrt(count));
+      // The same random words as the reference: only values within float32's rounding of a border may go the other way.
+      const Results reference = adamw(reference_case(), rows, cols, stored, stored, master, m, v, gradient, options);
+      for (int i = 0; i < 3; ++i) {
+        int different = 0;
+        for (std::int64_t e = 0; e < count; ++e) different += actual[i][e] != reference[i][e];
+        CHECK(different <= count / 1000);
+      }
+      CHECK(adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options) == actual);
+      options.rounding_stream += 1;
+      CHECK(adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options) != actual);
+      options.rounding_stream -= 1;
+      options.step += 1;
+      CHECK(adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options) != actual);
     }
-    // The same random words as the reference: only values within float32's rounding of a border may go the other way.
-    const Results reference = adamw(reference_case(), rows, cols, stored, stored, master, m, v, gradient, options);
-    for (int i = 0; i < 3; ++i) {
-      int different = 0;
-      for (std::int64_t e = 0; e < count; ++e) different += actual[i][e] != reference[i][e];
-      CHECK(different <= count / 1000);
-    }
-    CHECK(adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options) == actual);
-    options.rounding_stream += 1;
-    CHECK(adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options) != actual);
-    options.rounding_stream -= 1;
-    options.step += 1;
-    CHECK(adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options) != actual);
   });
 }
 

@@ -42,7 +42,9 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
+/// Writes a new file in the place of whatever is there: ext4 brings a file that is overwritten to the disk at once.
 inline void write_file(const std::filesystem::path& path, const std::string& content) {
+  std::filesystem::remove(path);
   std::ofstream file(path, std::ios::binary);
   file << content;
   file.close();

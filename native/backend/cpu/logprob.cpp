@@ -31,7 +31,7 @@ void CpuBackend::logprob_forward(View logits, double inverse_temperature, const 
   for_rows(logits.rows, logits.cols, [&](std::int64_t begin, std::int64_t rows, int) {
     for (std::int64_t n = begin; n < begin + rows; ++n) {
       const float* row = logits.row<float>(n);
-      const RowStatistics statistics = kernels_.row_statistics(row, logits.cols, factor);
+      const RowStatistics statistics = kernels_.row_statistics(row, logits.cols, factor, nullptr);
       for (std::int32_t t = targets.row_begin[n]; t < targets.row_begin[n + 1]; ++t)
         logprobs.as<float>()[t] = logprob_of(statistics, row[targets.tokens[t]], factor);
       lse.as<float>()[n] = statistics.max + statistics.log_sum;

@@ -85,7 +85,7 @@ class CpuBackend final : public Backend {
   /// Calls body(first row, rows, worker) for pieces of about a hundredth of a millisecond's work.
   template <typename Body>
   void for_rows(std::int64_t rows, std::int64_t elements_per_row, const Body& body) {
-    constexpr std::int64_t elements_per_task = 8192;
+    constexpr std::int64_t elements_per_task = 16384;
     const std::int64_t piece = std::clamp<std::int64_t>(elements_per_task / std::max<std::int64_t>(elements_per_row, 1), 1,
                                                         std::max<std::int64_t>(rows, 1));
     team_.parallel_for((rows + piece - 1) / piece, [&](std::int64_t task, int worker) {

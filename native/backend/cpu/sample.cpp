@@ -22,12 +22,21 @@ struct DrawMemory {
 std::int64_t chunks_of(std::int64_t cols) { return (cols + kWeightChunk - 1) / kWeightChunk; }
 
 /// Steps 3 to 5 of backend/sampling.h: the weights of tokens that must not be drawn become 0.
-void filter(const SampleRow& row, const float* logits, std::int64_t cols, const DrawMemory& memory) {
+void filter(const Kernels& kernels, const SampleRow& row, const float* logits, std::int64_t cols, const DrawMemory& memory) {
   const auto before = [&](std::int32_t a, std::int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
   std::int32_t* ids = memory.ids;
+  // The k greatest, and what equals the last of them, are all that is worth looking at.
+  float least = std::numeric_limits<float>::lowest();
+  if (row.top_k > 0 && row.top_k <= std::min<std::int64_t>(kGreatestTopK, cols)) {
+    float greatest[kGreatestTopK];
+    kernels.top_values(logits, cols, row.top_k, greatest);
+    least = std::max(least, greatest[row.top_k - 1]);
+  }
   std::int64_t count = 0;
-  for (std::int32_t id = 0; id < cols; ++id)
-    if (logits[id] > -std::numeric_limits<float>::infinity()) ids[count++] = id;
+  for (std::int32_t id = 0; id < cols; ++id) {
+    if (logits[id] >= least) ids[count++] = id;
+    else memory.weights[id] = 0;
+  }
 
   const auto keep = [&](std::int64_t kept) {
     for (std::int64_t i = kept; i < count; ++i) memory.weights[ids[i]] = 0;
@@ -39,7 +48,6 @@ void filter(const SampleRow& row, const float* logits, std::int64_t cols, const 
   }
   if (row.top_p < 1) {
     double total = 0;
-    std::sort(ids, ids + count);
     for (std::int64_t i = 0; i < count; ++i) total += memory.weights[ids[i]];
     const double wanted = row.top_p * total;
     double sum = 0;
@@ -86,14 +94,10 @@ std::int32_t pick(const float* weights, const float* sums, std::int64_t cols, do
   return last;
 }
 
+/// Draws from `weights` = exp((logits − max) · inverse temperature), which it changes.
 std::int32_t draw(const Kernels& kernels, const SampleRow& row, const float* logits, std::int64_t cols,
                   const DrawMemory& memory) {
-  const std::int64_t most_likely = kernels.first_greatest(logits, cols);
-  if (most_likely < 0 || !std::isfinite(logits[most_likely])) return -1;
-  if (row.temperature == 0) return static_cast<std::int32_t>(most_likely);
-  kernels.sampling_weights(logits, cols, logits[most_likely], static_cast<float>(inverse_temperature(row.temperature)),
-                           memory.weights);
-  if (row.top_k > 0 || row.top_p < 1 || row.min_p > 0) filter(row, logits, cols, memory);
+  if (row.top_k > 0 || row.top_p < 1 || row.min_p > 0) filter(kernels, row, logits, cols, memory);
   kernels.chunk_sums(memory.weights, cols, memory.sums);
   return pick(memory.weights, memory.sums, cols, sampling_uniform(row));
 }
@@ -115,13 +119,21 @@ void CpuBackend::sample(View logits, const SampleRow* rows, const std::int32_t* 
         if (banned[i] >= 0 && banned[i] < V) memory.logits[banned[i]] = -std::numeric_limits<float>::infinity();
       allowed = memory.logits;
     }
-    tokens[n] = draw(kernels_, rows[n], allowed, V, memory);
-    if (tokens[n] < 0) {
+    const float most = kernels_.greatest(allowed, V);
+    if (!std::isfinite(most)) {
+      tokens[n] = -1;
       logprobs.as<float>()[n] = std::numeric_limits<float>::quiet_NaN();
       return;
     }
     const float factor = static_cast<float>(inverse_temperature(rows[n].temperature));
-    logprobs.as<float>()[n] = logprob_of(kernels_.row_statistics(row, V, factor), row[tokens[n]], factor);
+    const RowStatistics statistics = kernels_.row_statistics(row, V, factor, memory.weights);
+    if (rows[n].temperature == 0) {
+      tokens[n] = static_cast<std::int32_t>(std::find(allowed, allowed + V, most) - allowed);
+    } else {
+      if (banned_count > 0) kernels_.sampling_weights(allowed, V, most, factor, memory.weights);
+      tokens[n] = draw(kernels_, rows[n], allowed, V, memory);
+    }
+    logprobs.as<float>()[n] = logprob_of(statistics, row[tokens[n]], factor);
   });
 }
 

@@ -9,8 +9,9 @@
 namespace foretoken::cpu {
 namespace {
 
+// What fits into the registers beside the operands.
 #if defined(__AVX512F__)
-constexpr int kTileRows = 4, kTilePages = 4, kTileVectors = 4;
+constexpr int kTileRows = 6, kTilePages = 4, kTileVectors = 4;
 #elif defined(__AVX2__) || defined(__aarch64__)
 constexpr int kTileRows = 4, kTilePages = 1, kTileVectors = 1;
 #else
@@ -19,59 +20,66 @@ constexpr int kTileRows = 2, kTilePages = 1, kTileVectors = 1;
 
 constexpr std::int64_t padded(std::int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+template <int Most, typename Function>
+FORETOKEN_INLINE void for_rest(int first, int count, const Function& f) {
+  if (count == Most) return f(first, Count<Most>{});
+  if constexpr (Most > 1) for_rest<Most - 1>(first, count, f);
+}
+
+/// Calls f(first, Count) for pieces of `Most`, then once for what is left.
+template <int Most, typename Function>
+FORETOKEN_INLINE void for_pieces(int count, const Function& f) {
+  int i = 0;
+  for (; i + Most <= count; i += Most) f(i, Count<Most>{});
+  if constexpr (Most > 1) {
+    if (i < count) for_rest<Most - 1>(i, count - i, f);
+  }
+}
+
 /// scores[r][16 p + lane] = Σ_d q[r][d] · keys[p][d][lane], in the order of d.
 template <int R, int P, typename T>
 __attribute__((noinline)) void dot_tile(const float* q, std::int64_t q_stride, const T* const* keys, int head_dim,
                                         float* scores, std::int64_t scores_stride) {
   const T* key[P];
   Vec total[R][P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) key[p] = keys[p];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p) total[r][p] = zero();
   for (int d = 0; d < head_dim; ++d) {
     Vec k[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p) k[p] = load(key[p] + d * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec query = broadcast(q[r * q_stride + d]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) total[r][p] = fma(query, k[p], total[r][p]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p) store(scores + r * scores_stride + p * kLanes, total[r][p]);
-}
-
-template <int P, typename T>
-FORETOKEN_INLINE void dot_rows(const float* q, std::int64_t q_stride, int rows, const T* const* keys, int head_dim,
-                               float* scores, std::int64_t scores_stride) {
-  int r = 0;
-  for (; r + kTileRows <= rows; r += kTileRows)
-    dot_tile<kTileRows, P>(q + r * q_stride, q_stride, keys, head_dim, scores + r * scores_stride, scores_stride);
-  const float* rest = q + r * q_stride;
-  float* rest_scores = scores + r * scores_stride;
-  switch (rows - r) {
-    case 3: dot_tile<3, P>(rest, q_stride, keys, head_dim, rest_scores, scores_stride); break;
-    case 2: dot_tile<2, P>(rest, q_stride, keys, head_dim, rest_scores, scores_stride); break;
-    case 1: dot_tile<1, P>(rest, q_stride, keys, head_dim, rest_scores, scores_stride); break;
-    default: break;
-  }
 }
 
 /// The same for any number of rows and pages; keys[p] is (D, 16).
 template <typename T>
 FORETOKEN_INLINE void dot(const float* q, std::int64_t q_stride, int rows, const T* const* keys, int pages, int head_dim,
                           float* scores, std::int64_t scores_stride) {
-  int p = 0;
-  for (; p + kTilePages <= pages; p += kTilePages)
-    dot_rows<kTilePages>(q, q_stride, rows, keys + p, head_dim, scores + p * kLanes, scores_stride);
-  for (; p < pages; ++p) dot_rows<1>(q, q_stride, rows, keys + p, head_dim, scores + p * kLanes, scores_stride);
+  for_pieces<kTilePages>(pages, [&](int p, auto P) {
+    for_pieces<kTileRows>(rows, [&](int r, auto R) {
+      dot_tile<R.value, P.value>(q + r * q_stride, q_stride, keys + p, head_dim, scores + r * scores_stride + p * kLanes,
+                                 scores_stride);
+    });
+  });
 }
 
 /// out[r][c] += Σ_k coefficients[r · row_stride + k · k_stride] · x[k][c] for R rows and V vectors of columns, in the
@@ -81,38 +89,25 @@ __attribute__((noinline)) void mix_tile(const float* coefficients, std::int64_t 
                                         const T* x, std::int64_t x_stride, std::int64_t count, float* out,
                                         std::int64_t out_stride, Lanes lanes) {
   Vec total[R][V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) total[r][v] = load(out + r * out_stride + v * kLanes, lanes);
   for (std::int64_t k = 0; k < count; ++k) {
     Vec value[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) value[v] = load(x + k * x_stride + v * kLanes, lanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec coefficient = broadcast(coefficients[r * row_stride + k * k_stride]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) total[r][v] = fma(coefficient, value[v], total[r][v]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) store(out + r * out_stride + v * kLanes, total[r][v], lanes);
-}
-
-template <int R, typename T>
-FORETOKEN_INLINE void mix_columns(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride, const T* x,
-                                  std::int64_t x_stride, std::int64_t count, int cols, float* out,
-                                  std::int64_t out_stride) {
-  int c = 0;
-  for (; c + kTileVectors * kLanes <= cols; c += kTileVectors * kLanes)
-    mix_tile<R, kTileVectors>(coefficients, row_stride, k_stride, x + c, x_stride, count, out + c, out_stride, Full{});
-  for (; c + kLanes <= cols; c += kLanes)
-    mix_tile<R, 1>(coefficients, row_stride, k_stride, x + c, x_stride, count, out + c, out_stride, Full{});
-  if (c < cols)
-    mix_tile<R, 1>(coefficients, row_stride, k_stride, x + c, x_stride, count, out + c, out_stride, Part{cols - c});
 }
 
 /// The same for any number of rows and columns.
@@ -120,18 +115,18 @@ template <typename T>
 FORETOKEN_INLINE void mix(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride, const T* x,
                           std::int64_t x_stride, std::int64_t count, int rows, int cols, float* out,
                           std::int64_t out_stride) {
-  int r = 0;
-  for (; r + kTileRows <= rows; r += kTileRows)
-    mix_columns<kTileRows>(coefficients + r * row_stride, row_stride, k_stride, x, x_stride, count, cols,
-                           out + r * out_stride, out_stride);
-  const float* rest = coefficients + r * row_stride;
-  float* rest_out = out + r * out_stride;
-  switch (rows - r) {
-    case 3: mix_columns<3>(rest, row_stride, k_stride, x, x_stride, count, cols, rest_out, out_stride); break;
-    case 2: mix_columns<2>(rest, row_stride, k_stride, x, x_stride, count, cols, rest_out, out_stride); break;
-    case 1: mix_columns<1>(rest, row_stride, k_stride, x, x_stride, count, cols, rest_out, out_stride); break;
-    default: break;
-  }
+  for_pieces<kTileVectors>(cols / kLanes, [&](int v, auto Vectors) {
+    for_pieces<kTileRows>(rows, [&](int r, auto R) {
+      mix_tile<R.value, Vectors.value>(coefficients + r * row_stride, row_stride, k_stride, x + v * kLanes, x_stride, count,
+                                       out + r * out_stride + v * kLanes, out_stride, Full{});
+    });
+  });
+  const int c = cols / kLanes * kLanes;
+  if (c == cols) return;
+  for_pieces<kTileRows>(rows, [&](int r, auto R) {
+    mix_tile<R.value, 1>(coefficients + r * row_stride, row_stride, k_stride, x + c, x_stride, count,
+                         out + r * out_stride + c, out_stride, Part{cols - c});
+  });
 }
 
 /// The first position that a token at `position` sees.

@@ -9,6 +9,7 @@ namespace {
 // Below this an exponential is 0; a bound on differences keeps 0 · (−∞) out of the sums.
 constexpr float kVanishing = -200.0f;
 
+/// The greatest of x; NaNs are passed over.
 FORETOKEN_INLINE float greatest_of(const float* x, std::int64_t count) {
   const Vec lowest = broadcast(-__builtin_inff());
   Vec a = lowest, b = lowest, c = lowest, d = lowest;
@@ -26,33 +27,31 @@ FORETOKEN_INLINE float greatest_of(const float* x, std::int64_t count) {
 
 // With z = logits · inverse_temperature, m = max z, e = exp(z − m): log_sum = log Σ e, entropy = log_sum − Σ e (z − m) / Σ e.
 // Both sums in the order of `reduce`, which depends on V only.
-RowStatistics row_statistics(const float* logits, std::int64_t cols, float inverse_temperature) {
+template <bool keeps_weights>
+FORETOKEN_INLINE RowStatistics statistics_of(const float* logits, std::int64_t cols, float inverse_temperature,
+                                             float* weights) {
   const float max_z = greatest_of(logits, cols) * inverse_temperature;
   const Vec factor = broadcast(inverse_temperature), shift = broadcast(max_z), vanishing = broadcast(kVanishing);
   Vec sums[4], moments[4];
 #pragma GCC unroll 4
   for (int a = 0; a < 4; ++a) sums[a] = moments[a] = zero();
-  const auto step = [&](Vec& sum, Vec& moment, std::int64_t i) {
-    const Vec difference = max(vanishing, load(logits + i) * factor - shift);
-    const Vec weight = exp(difference);
+  const auto step = [&](Vec& sum, Vec& moment, std::int64_t i, auto lanes) {
+    const Vec difference = max(vanishing, load(logits + i, lanes) * factor - shift);
+    Vec weight = exp(difference);
+    if (lanes_in(lanes) < kLanes) weight = within(lane_numbers(0), 0, lanes_in(lanes) - 1, weight, zero());
+    if constexpr (keeps_weights) store(weights + i, weight, lanes);
     sum = sum + weight;
     moment = fma(weight, difference, moment);
   };
   std::int64_t i = 0;
   for (; i + 4 * kLanes <= cols; i += 4 * kLanes) {
 #pragma GCC unroll 4
-    for (int a = 0; a < 4; ++a) step(sums[a], moments[a], i + a * kLanes);
+    for (int a = 0; a < 4; ++a) step(sums[a], moments[a], i + a * kLanes, Full{});
   }
-  if (i + kLanes <= cols) { step(sums[0], moments[0], i); i += kLanes; }
-  if (i + kLanes <= cols) { step(sums[1], moments[1], i); i += kLanes; }
-  if (i + kLanes <= cols) { step(sums[2], moments[2], i); i += kLanes; }
-  if (i < cols) {
-    const Part lanes{(int)(cols - i)};
-    const Vec difference = max(vanishing, load(logits + i, lanes) * factor - shift);
-    const Vec weight = within(lane_numbers(0), 0, lanes.count - 1, exp(difference), zero());
-    sums[3] = sums[3] + weight;
-    moments[3] = fma(weight, difference, moments[3]);
-  }
+  if (i + kLanes <= cols) { step(sums[0], moments[0], i, Full{}); i += kLanes; }
+  if (i + kLanes <= cols) { step(sums[1], moments[1], i, Full{}); i += kLanes; }
+  if (i + kLanes <= cols) { step(sums[2], moments[2], i, Full{}); i += kLanes; }
+  if (i < cols) step(sums[3], moments[3], i, Part{(int)(cols - i)});
   const float total = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   const float moment = sum((moments[0] + moments[1]) + (moments[2] + moments[3]));
   RowStatistics result;
@@ -60,6 +59,11 @@ RowStatistics row_statistics(const float* logits, std::int64_t cols, float inver
   result.log_sum = (float)__builtin_log((double)total);
   result.entropy = result.log_sum - moment / total;
   return result;
+}
+
+RowStatistics row_statistics(const float* logits, std::int64_t cols, float inverse_temperature, float* weights) {
+  return weights ? statistics_of<true>(logits, cols, inverse_temperature, weights)
+                 : statistics_of<false>(logits, cols, inverse_temperature, nullptr);
 }
 
 FORETOKEN_INLINE bool any_greater(Vec a, Vec b) {
@@ -134,14 +138,13 @@ void chunk_sums(const float* weights, std::int64_t count, float* sums) {
   }
 }
 
-std::int64_t first_greatest(const float* x, std::int64_t count) {
-  bool not_a_number = false;
-  for (std::int64_t i = 0; i < count; ++i) not_a_number |= x[i] != x[i];
-  if (not_a_number) return -1;
-  const float value = greatest_of(x, count);
-  std::int64_t i = 0;
-  while (i < count && x[i] != value) ++i;
-  return i < count ? i : -1;
+float greatest_or_nan(const float* x, std::int64_t count) {
+  // Zero times anything finite is zero; banned tokens are −∞ and come out finite through the limit.
+  const Vec limit = broadcast(-1.0f);
+  const float poison = reduce(count, [&](Vec total, std::int64_t i, auto lanes) {
+    return fma(max(limit, min(broadcast(1.0f), load(x + i, lanes))), zero(), total);
+  });
+  return greatest_of(x, count) + poison;
 }
 
 }  // namespace

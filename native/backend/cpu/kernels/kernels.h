@@ -12,7 +12,7 @@ namespace foretoken::cpu {
 enum class Isa : std::uint8_t;
 
 constexpr int kPagePositions = 16;        // P: the lanes of one vector
-constexpr int kQueryTile = 16;            // rows times query heads of one kv head that attention takes at a time
+constexpr int kQueryTile = 24;            // rows times query heads of one kv head that attention takes at a time
 constexpr int kGreatestTopK = 64;
 constexpr int kWeightChunk = 256;         // sampling weights that are summed before a draw looks among them
 
@@ -182,8 +182,8 @@ struct Kernels {
   void (*attention_forward)(const AttentionTile&);
   void (*attention_backward)(const AttentionTree&);
 
-  /// Statistics of the softmax of logits · inverse_temperature.
-  RowStatistics (*row_statistics)(const float* logits, std::int64_t cols, float inverse_temperature);
+  /// Statistics of the softmax of logits · inverse_temperature; `weights` (cols), unless null, becomes exp(z − max).
+  RowStatistics (*row_statistics)(const float* logits, std::int64_t cols, float inverse_temperature, float* weights);
   /// The `k` greatest of x, in falling order; k <= kGreatestTopK and k <= count.
   void (*top_values)(const float* x, std::int64_t count, int k, float* values);
   void (*logprob_backward)(const LogprobGradient&);
@@ -191,8 +191,8 @@ struct Kernels {
   void (*sampling_weights)(const float* x, std::int64_t count, float max, float inverse_temperature, float* weights);
   /// The sum of each chunk of kWeightChunk.
   void (*chunk_sums)(const float* weights, std::int64_t count, float* sums);
-  /// Where the greatest of x is first; −1 where one is NaN.
-  std::int64_t (*first_greatest)(const float* x, std::int64_t count);
+  /// NaN where one of x is.
+  float (*greatest)(const float* x, std::int64_t count);
 
   /// By dtypes of master and moments: [0] float32, [1] bfloat16.
   void (*adamw[2][2])(const AdamWRange&);

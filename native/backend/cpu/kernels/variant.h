@@ -38,7 +38,7 @@ constexpr Kernels kKernels = {
     .logprob_backward = logprob_backward<T>,
     .sampling_weights = sampling_weights,
     .chunk_sums = chunk_sums,
-    .first_greatest = first_greatest,
+    .greatest = greatest_or_nan,
     .adamw = {{adamw<float, float>, adamw<float, bf16>}, {adamw<bf16, float>, adamw<bf16, bf16>}},
 };
 

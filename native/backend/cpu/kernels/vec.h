@@ -182,10 +182,18 @@ FORETOKEN_INLINE Vec load(const float* x, Full = {}) {
   return r;
 }
 
+// GCC would widen and narrow whole vectors of 16-bit numbers in halves, hence the intrinsics.
 FORETOKEN_INLINE Vec load(const bf16* x, Full = {}) {
   Vec r;
+#if defined(__AVX512F__)
+#define X(i) r.p[i] = (FloatPart)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)x)), 16);
+#elif defined(__AVX2__)
+#define X(i) \
+  r.p[i] = (FloatPart)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)(x + i * kPart))), 16);
+#else
 #define X(i) \
   r.p[i] = (FloatPart)(__builtin_convertvector(*(const HalfMemory*)(x + i * kPart), WordPart) << 16);
+#endif
   FORETOKEN_EACH_PART(X)
 #undef X
   return r;
@@ -197,6 +205,17 @@ FORETOKEN_INLINE void store(float* x, Vec v, Full = {}) {
 #undef X
 }
 
+FORETOKEN_INLINE void store_halves(bf16* x, WordPart words) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256((__m256i*)x, _mm512_cvtepi32_epi16((__m512i)words));
+#elif defined(__AVX2__)
+  const __m256i packed = _mm256_packus_epi32((__m256i)words, (__m256i)words);
+  _mm_storeu_si128((__m128i*)x, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+#else
+  *(HalfMemory*)x = __builtin_convertvector(words, HalfPart);
+#endif
+}
+
 /// Rounds to nearest, ties to even; a NaN stays one.
 FORETOKEN_INLINE void store(bf16* x, Vec v, Full = {}) {
 #define X(i)                                                                             \
@@ -204,7 +223,7 @@ FORETOKEN_INLINE void store(bf16* x, Vec v, Full = {}) {
     const WordPart u = (WordPart)v.p[i];                                                 \
     const WordPart nearest = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;                     \
     const WordPart rounded = v.p[i] == v.p[i] ? nearest : ((u >> 16) | 0x40u);           \
-    *(HalfMemory*)(x + i * kPart) = __builtin_convertvector(rounded, HalfPart);          \
+    store_halves(x + i * kPart, rounded);                                                \
   }
   FORETOKEN_EACH_PART(X)
 #undef X

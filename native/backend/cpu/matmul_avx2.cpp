@@ -17,8 +17,13 @@ struct Vectors256 {
   static FORETOKEN_INLINE Floats multiply_add(Floats a, Floats b, Floats sum) { return _mm256_fmadd_ps(a, b, sum); }
 };
 
+/// Widening takes registers too: with 12 sums the compiler spills some of them.
+struct NarrowTile256 : Vectors256 {
+  static constexpr int tile_rows = 4, group_rows = 8;
+};
+
 }  // namespace
 
-const Matmul kMatmulAvx2 = {Isa::Avx2, kernels_of<Float32<Vectors256>>(), kernels_of<WidenedBFloat16<Vectors256>>()};
+const Matmul kMatmulAvx2 = {Isa::Avx2, kernels_of<Float32<Vectors256>>(), kernels_of<WidenedBFloat16<NarrowTile256>>()};
 
 }  // namespace foretoken::cpu

@@ -73,9 +73,8 @@ void Engine::save_training_state(const std::string& directory) {
   AtomicDirectory target(directory, is_state_file);
   write_tensor_files(target, tensors, DType::Float32, SaveOptions{}.max_shard_bytes,
                      [&](std::size_t index, std::int64_t begin, std::int64_t count, float* out) {
-                       View flat = views[index];
-                       flat = View(flat.data, flat.dtype, 1, flat.elements()).slice_cols(begin, count);
-                       const std::vector<float> values = download_floats(*state.backend, flat);
+                       const std::vector<float> values =
+                           download_floats(*state.backend, views[index].slice_rows(begin, count));
                        std::copy(values.begin(), values.end(), out);
                      });
   std::string text = "{\"format\": 1, \"updates\": " + std::to_string(state.updates) + ", \"matrices\": \"" +

@@ -33,7 +33,7 @@ export interface SampleStatistics {
   prefillTokens: number
   decodeTokens: number
   decodeSteps: number
-  /** How often the store had to be filled anew because not all rollouts fitted at once. */
+  /** How often contexts were taken into the key/value store: 1 when all of them fitted at once. */
   waves: number
 }
 

@@ -23,8 +23,8 @@ View head(const View& x, std::int64_t h, const AttentionShape& shape) {
 }  // namespace
 
 // scores s_j = scale · q · k_j, lse = log Σ exp s_j, out = Σ exp(s_j − lse) · v_j over the visible positions j
-void ReferenceBackend::attention_forward(View q, const void* pages, const PagedPaths& paths, const AttentionShape& shape,
-                                         View out, View lse) {
+void ReferenceBackend::attention_forward(View q, const void* pages, const PagedPaths& paths,
+                                         const AttentionShape& shape, View out, View lse) {
   const std::int64_t P = page_positions();
   for (std::int64_t r = 0; r < paths.runs_count; ++r) {
     const Run& run = paths.runs[r];
@@ -36,7 +36,8 @@ void ReferenceBackend::attention_forward(View q, const void* pages, const PagedP
         const Vector query = get_row(head(q, h, shape), row);
         Vector scores;
         for (std::int64_t j = first; j <= last; ++j)
-          scores.push_back(shape.scale * dot(query, get_row(head(page_keys(pages, table[j / P], P, shape), kv_head, shape), j % P)));
+          scores.push_back(shape.scale *
+                           dot(query, get_row(head(page_keys(pages, table[j / P], P, shape), kv_head, shape), j % P)));
         const double max = *std::max_element(scores.begin(), scores.end());
         double sum = 0;
         for (double score : scores) sum += std::exp(score - max);

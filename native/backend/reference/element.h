@@ -30,7 +30,9 @@ inline void set(const View& x, std::int64_t row, std::int64_t col, double value)
   }
 }
 
-inline void add(const View& x, std::int64_t row, std::int64_t col, double value) { set(x, row, col, get(x, row, col) + value); }
+inline void add(const View& x, std::int64_t row, std::int64_t col, double value) {
+  set(x, row, col, get(x, row, col) + value);
+}
 
 inline Vector get_row(const View& x, std::int64_t row) {
   Vector values(static_cast<std::size_t>(x.cols));

@@ -11,7 +11,8 @@ std::size_t ReferenceBackend::page_bytes(const AttentionShape& shape) const {
   return static_cast<std::size_t>(2 * page_positions() * shape.kv_heads * shape.head_dim) * sizeof(double);
 }
 
-void ReferenceBackend::cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) {
+void ReferenceBackend::cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape,
+                                   void* pages) {
   for (std::int64_t i = 0; i < writes.count; ++i) {
     set_row(page_keys(pages, writes.pages[i], page_positions(), shape), writes.lanes[i], get_row(k, writes.rows[i]));
     set_row(page_values(pages, writes.pages[i], page_positions(), shape), writes.lanes[i], get_row(v, writes.rows[i]));
@@ -25,7 +26,8 @@ void ReferenceBackend::cache_copy(const std::int32_t* from, const std::int32_t* 
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     std::byte* base = static_cast<std::byte*>(pages) + static_cast<std::size_t>(layer) * layer_bytes;
     for (std::int64_t i = 0; i < count; ++i)
-      std::memcpy(base + static_cast<std::size_t>(to[i]) * bytes, base + static_cast<std::size_t>(from[i]) * bytes, bytes);
+      std::memcpy(base + static_cast<std::size_t>(to[i]) * bytes, base + static_cast<std::size_t>(from[i]) * bytes,
+                  bytes);
   }
 }
 

@@ -39,6 +39,7 @@ class ReferenceBackend final : public Backend {
   void linear_forward(View x, const Weight& weight, View bias, View residual, View y) override;
   void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) override;
   void linear_backward_weight(View dy, View x, View dweight) override;
+  std::size_t linear_scratch_bytes(std::int64_t, std::int64_t) const override { return 0; }
   void bias_backward(View dy, View dbias) override;
 
   // rope.cpp

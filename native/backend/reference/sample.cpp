@@ -19,7 +19,9 @@ std::int32_t draw(const Vector& logits, std::vector<std::int32_t> ids, const Sam
   if (row.temperature == 0) return ids[0];
 
   const double max = logits[ids[0]];
-  const auto weight = [&](std::int32_t id) { return std::exp((logits[id] - max) * inverse_temperature(row.temperature)); };
+  const auto weight = [&](std::int32_t id) {
+    return std::exp((logits[id] - max) * inverse_temperature(row.temperature));
+  };
   const auto sum_of_weights = [&] {
     double sum = 0;
     for (std::int32_t id : ids) sum += weight(id);
@@ -31,7 +33,7 @@ std::int32_t draw(const Vector& logits, std::vector<std::int32_t> ids, const Sam
     const double wanted = row.top_p * sum_of_weights();
     double sum = 0;
     std::size_t kept = 0;
-    do sum += weight(ids[kept++]); while (sum < wanted && kept < ids.size());
+    while (kept == 0 || (sum < wanted && kept < ids.size())) sum += weight(ids[kept++]);
     ids.resize(kept);
   }
   if (row.min_p > 0) std::erase_if(ids, [&](std::int32_t id) { return weight(id) < row.min_p; });

@@ -62,7 +62,8 @@ Layout lay_out(const SmallForest& forest, std::int64_t P, const LayoutOptions& o
     if (parent < 0) layout.trees.push_back(static_cast<std::int32_t>(layout.runs.size()));
     for (std::int64_t p = inherited; p < length; p += options.longest_run) {
       const std::int64_t count = std::min<std::int64_t>(options.longest_run, length - p);
-      layout.runs.push_back({path[p], static_cast<std::int32_t>(count), static_cast<std::int32_t>(p), static_cast<std::int32_t>(s)});
+      layout.runs.push_back(
+          {path[p], static_cast<std::int32_t>(count), static_cast<std::int32_t>(p), static_cast<std::int32_t>(s)});
       layout.longest_run = std::max(layout.longest_run, count);
       layout.path_begin.push_back(static_cast<std::int64_t>(layout.path_rows.size()));
       layout.path_rows.insert(layout.path_rows.end(), path.begin(), path.begin() + p + count);

@@ -22,9 +22,9 @@ struct Flattened {
 Flattened flatten(const SmallForest& forest);
 
 struct LayoutOptions {
-  bool shared = true;             // full pages of a parent serve its children; else every path has pages of its own
-  int longest_run = 1 << 30;      // segments are cut into runs of at most so many rows
-  std::uint32_t seed = 1;         // of the pages' numbers
+  bool shared = true;         // full pages of a parent serve its children; else every path has pages of its own
+  int longest_run = 1 << 30;  // segments are cut into runs of at most so many rows
+  std::uint32_t seed = 1;     // of the pages' numbers
 };
 
 /// Everything attention wants to know about a forest, with pages numbered at random. Unused table entries are −1.

@@ -13,9 +13,9 @@ namespace foretoken::test {
 
 namespace {
 
-constexpr std::size_t kGuard = 64;         // bytes before and after; keeps the alignment of `allocate`
-constexpr std::int64_t kPadding = 3;       // columns after each row: odd, so rows lose their alignment
-constexpr std::byte kPattern{0xff};        // a NaN in every dtype, −1 in integers
+constexpr std::size_t kGuard = 64;    // bytes before and after; keeps the alignment of `allocate`
+constexpr std::int64_t kPadding = 3;  // columns after each row: odd, so rows lose their alignment
+constexpr std::byte kPattern{0xff};   // a NaN in every dtype, −1 in integers
 
 }  // namespace
 
@@ -83,8 +83,8 @@ void Workbench::check_guards() {
     backend_->download(after.data(), operand.buffer.data(), after.size());
     for (std::size_t i = 0; i < after.size(); ++i)
       if (!operand.writable[i] && after[i] != operand.before[i])
-        fail_check(__FILE__, __LINE__, "a stray write at byte ", static_cast<std::ptrdiff_t>(i - kGuard), " of an operand of ",
-                   after.size() - 2 * kGuard, " bytes");
+        fail_check(__FILE__, __LINE__, "a stray write at byte ", static_cast<std::ptrdiff_t>(i - kGuard),
+                   " of an operand of ", after.size() - 2 * kGuard, " bytes");
   }
 }
 
@@ -190,7 +190,8 @@ void check_close(const char* what, const Values& actual, const Values& expected,
   for (std::size_t i = 0; i < actual.size(); ++i) {
     const double tolerance = unit_roundoff(stored) * std::fabs(expected[i]) + bounds[i];
     if (!(std::fabs(actual[i] - expected[i]) <= tolerance))
-      fail_check(__FILE__, __LINE__, what, '[', i, "] is ", actual[i], ", expected ", expected[i], " within ", tolerance);
+      fail_check(__FILE__, __LINE__, what, '[', i, "] is ", actual[i], ", expected ", expected[i], " within ",
+                 tolerance);
   }
 }
 

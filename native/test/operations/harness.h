@@ -48,7 +48,8 @@ class Workbench {
 
   /// Operands that nobody may change.
   View input(DType dtype, std::int64_t rows, std::int64_t cols, const Values& values);
-  template <typename T> const T* array(const std::vector<T>& values) {
+  template <typename T>
+  const T* array(const std::vector<T>& values) {
     return static_cast<const T*>(place(values.data(), values.size() * sizeof(T)));
   }
   /// Operands to be written; NaN everywhere where no initial values are given.
@@ -62,8 +63,8 @@ class Workbench {
  private:
   struct Operand {
     Buffer buffer;
-    std::vector<std::byte> before;   // the whole buffer as it was placed
-    std::vector<bool> writable;      // per byte
+    std::vector<std::byte> before;  // the whole buffer as it was placed
+    std::vector<bool> writable;     // per byte
   };
   Operand& add(std::size_t bytes);
   View matrix(DType dtype, std::int64_t rows, std::int64_t cols, const Values& values, bool writable);

@@ -14,13 +14,13 @@ AttentionShape make_shape(int H, int K, int D, int window = 0) {
 const SmallForest kForests[] = {
     {{-1}, {1}},
     {{-1, -1}, {5, 9}},
-    {{-1, 0, 0, 0, 3, -1}, {6, 3, 1, 7, 4, 10}},            // branches inside a page, a grandchild, a second tree
-    {{-1, 0, 1, 1, 0, 4}, {70, 33, 5, 1, 64, 40}},          // longer than the pages and tiles of any backend here
+    {{-1, 0, 0, 0, 3, -1}, {6, 3, 1, 7, 4, 10}},    // branches inside a page, a grandchild, a second tree
+    {{-1, 0, 1, 1, 0, 4}, {70, 33, 5, 1, 64, 40}},  // longer than the pages and tiles of any backend here
 };
 
-const AttentionShape kShapes[] = {make_shape(1, 1, 8),     make_shape(4, 2, 20),    make_shape(3, 3, 64),  make_shape(6, 2, 80, 3),
-                                  make_shape(2, 1, 96, 33), make_shape(8, 2, 128, 5), make_shape(40, 2, 8),
-                                  make_shape(1, 1, 256)};
+const AttentionShape kShapes[] = {make_shape(1, 1, 8),     make_shape(4, 2, 20),     make_shape(3, 3, 64),
+                                  make_shape(6, 2, 80, 3), make_shape(2, 1, 96, 33), make_shape(8, 2, 128, 5),
+                                  make_shape(40, 2, 8),    make_shape(1, 1, 256)};
 
 std::int64_t rows_in(const SmallForest& forest) {
   std::int64_t rows = 0;
@@ -34,31 +34,38 @@ struct Inputs {
 };
 
 Inputs some_inputs(const AttentionShape& shape, std::int64_t N, DType dtype) {
-  return {rounded(normal(N * shape.heads * shape.head_dim, 1), dtype), rounded(normal(N * shape.kv_heads * shape.head_dim, 2), dtype),
+  return {rounded(normal(N * shape.heads * shape.head_dim, 1), dtype),
+          rounded(normal(N * shape.kv_heads * shape.head_dim, 2), dtype),
           rounded(normal(N * shape.kv_heads * shape.head_dim, 3), dtype)};
 }
 
 enum class Calls { Together, RowByRow };
 
 /// {out, lse}. RowByRow is decoding: every token enters the cache just before its own query, in a call of its own.
-Results attention_forward(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest, const Inputs& inputs,
-                          const LayoutOptions& options = {}, Calls calls = Calls::Together) {
+Results attention_forward(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest,
+                          const Inputs& inputs, const LayoutOptions& options = {}, Calls calls = Calls::Together) {
   Workbench bench(backend);
   const std::int64_t q_cols = static_cast<std::int64_t>(shape.heads) * shape.head_dim;
   const std::int64_t kv_cols = static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim;
   const Layout layout = lay_out(forest, bench->page_positions(), options);
   const std::int64_t N = layout.rows;
   const View q = bench.input(bench.activation(), N, q_cols, inputs.q);
-  const View k = bench.input(bench.activation(), N, kv_cols, inputs.k), v = bench.input(bench.activation(), N, kv_cols, inputs.v);
-  const View out = bench.output(bench.activation(), N, q_cols), lse = bench.output(bench.accumulation(), N, shape.heads);
+  const View k = bench.input(bench.activation(), N, kv_cols, inputs.k),
+             v = bench.input(bench.activation(), N, kv_cols, inputs.v);
+  const View out = bench.output(bench.activation(), N, q_cols),
+             lse = bench.output(bench.accumulation(), N, shape.heads);
   void* pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
   const std::int32_t* tables = bench.array(layout.tables);
 
   if (calls == Calls::Together) {
-    bench->cache_write(k, v, {bench.array(layout.write_rows), bench.array(layout.write_pages), bench.array(layout.write_lanes),
-                              static_cast<std::int64_t>(layout.write_rows.size())}, shape, pages);
-    bench->attention_forward(q, pages, {bench.array(layout.runs), static_cast<std::int64_t>(layout.runs.size()), layout.longest_run,
-                                        tables, layout.table_stride, layout.longest_path}, shape, out, lse);
+    bench->cache_write(k, v,
+                       {bench.array(layout.write_rows), bench.array(layout.write_pages),
+                        bench.array(layout.write_lanes), static_cast<std::int64_t>(layout.write_rows.size())},
+                       shape, pages);
+    bench->attention_forward(q, pages,
+                             {bench.array(layout.runs), static_cast<std::int64_t>(layout.runs.size()),
+                              layout.longest_run, tables, layout.table_stride, layout.longest_path},
+                             shape, out, lse);
     return {bench.read(out), bench.read(lse)};
   }
   for (const Run& run : layout.runs)
@@ -71,18 +78,21 @@ Results attention_forward(const BackendCase& backend, const AttentionShape& shap
           lanes.push_back(layout.write_lanes[w]);
         }
       const std::int64_t row = run.row + i;
-      bench->cache_write(k.slice_rows(row, 1), v.slice_rows(row, 1),
-                         {bench.array(rows), bench.array(write_pages), bench.array(lanes), static_cast<std::int64_t>(rows.size())}, shape, pages);
+      bench->cache_write(
+          k.slice_rows(row, 1), v.slice_rows(row, 1),
+          {bench.array(rows), bench.array(write_pages), bench.array(lanes), static_cast<std::int64_t>(rows.size())},
+          shape, pages);
       const std::vector<Run> one = {{0, 1, run.position + i, run.table}};
-      bench->attention_forward(q.slice_rows(row, 1), pages, {bench.array(one), 1, 1, tables, layout.table_stride, run.position + i + 1},
-                               shape, out.slice_rows(row, 1), lse.slice_rows(row, 1));
+      bench->attention_forward(q.slice_rows(row, 1), pages,
+                               {bench.array(one), 1, 1, tables, layout.table_stride, run.position + i + 1}, shape,
+                               out.slice_rows(row, 1), lse.slice_rows(row, 1));
     }
   return {bench.read(out), bench.read(lse)};
 }
 
 /// {dq, dk, dv} of Σ out · dout
-Results attention_backward(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest, const Inputs& inputs,
-                           const Results& forward, const Values& dout) {
+Results attention_backward(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest,
+                           const Inputs& inputs, const Results& forward, const Values& dout) {
   Workbench bench(backend);
   const DType A = bench.accumulation(), T = bench.activation();
   const std::int64_t q_cols = static_cast<std::int64_t>(shape.heads) * shape.head_dim;
@@ -90,12 +100,17 @@ Results attention_backward(const BackendCase& backend, const AttentionShape& sha
   const Layout layout = lay_out(forest, bench->page_positions());
   const std::int64_t N = layout.rows;
   const View dq = bench.output(A, N, q_cols), dk = bench.output(A, N, kv_cols), dv = bench.output(A, N, kv_cols);
-  const PackedPaths paths{bench.array(layout.runs), static_cast<std::int64_t>(layout.runs.size()), bench.array(layout.trees),
-                          static_cast<std::int64_t>(layout.trees.size()) - 1, bench.array(layout.path_begin),
-                          bench.array(layout.path_rows), layout.longest_path};
-  bench->attention_backward(bench.input(T, N, q_cols, inputs.q), bench.input(T, N, kv_cols, inputs.k), bench.input(T, N, kv_cols, inputs.v),
-                            bench.input(T, N, q_cols, forward[0]), bench.input(A, N, q_cols, dout), bench.input(A, N, shape.heads, forward[1]),
-                            paths, shape, dq, dk, dv);
+  const PackedPaths paths{bench.array(layout.runs),
+                          static_cast<std::int64_t>(layout.runs.size()),
+                          bench.array(layout.trees),
+                          static_cast<std::int64_t>(layout.trees.size()) - 1,
+                          bench.array(layout.path_begin),
+                          bench.array(layout.path_rows),
+                          layout.longest_path};
+  bench->attention_backward(bench.input(T, N, q_cols, inputs.q), bench.input(T, N, kv_cols, inputs.k),
+                            bench.input(T, N, kv_cols, inputs.v), bench.input(T, N, q_cols, forward[0]),
+                            bench.input(A, N, q_cols, dout), bench.input(A, N, shape.heads, forward[1]), paths, shape,
+                            dq, dk, dv);
   return {bench.read(dq), bench.read(dk), bench.read(dv)};
 }
 
@@ -134,13 +149,15 @@ Expected expected_of(const BackendCase& backend, const AttentionShape& shape, co
   Expected e;
   e.inputs = some_inputs(shape, N, backend.dtype);
   e.dout = rounded(normal(N * shape.heads * shape.head_dim, 4), A);
-  const Inputs moved = {disturbed(e.inputs.q, 5, noise), disturbed(e.inputs.k, 6, noise), disturbed(e.inputs.v, 7, noise)};
+  const Inputs moved = {disturbed(e.inputs.q, 5, noise), disturbed(e.inputs.k, 6, noise),
+                        disturbed(e.inputs.v, 7, noise)};
   e.forward = attention_forward(reference, shape, forest, e.inputs);
   const Results moved_forward = attention_forward(reference, shape, forest, moved);
   e.forward_bounds = allowances(e.forward, moved_forward);
   const Results given = {rounded(e.forward[0], backend.dtype), rounded(e.forward[1], A)};
   e.backward = attention_backward(reference, shape, forest, e.inputs, given, e.dout);
-  e.backward_bounds = allowances(e.backward, attention_backward(reference, shape, forest, moved, given, disturbed(e.dout, 8, noise)));
+  e.backward_bounds =
+      allowances(e.backward, attention_backward(reference, shape, forest, moved, given, disturbed(e.dout, 8, noise)));
   return e;
 }
 
@@ -173,7 +190,8 @@ TEST("attention: large scores neither overflow nor lose the largest") {
     const Results expected = attention_forward(reference_case(), shape, forest, inputs);
     const Results actual = attention_forward(backend, shape, forest, inputs);
     // Scores of order 10⁴ carry absolute errors of order 10⁴ · u, which is the relative error of the probabilities.
-    check_close("out", actual[0], expected[0], backend.dtype, 4e4 * unit_roundoff(accumulation_of(backend)) * largest(inputs.v));
+    check_close("out", actual[0], expected[0], backend.dtype,
+                4e4 * unit_roundoff(accumulation_of(backend)) * largest(inputs.v));
   });
 }
 
@@ -202,10 +220,13 @@ TEST("attention: lse may be left out") {
     const Layout layout = lay_out({{-1}, {3}}, bench->page_positions());
     const DType T = bench.activation();
     void* pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
-    bench->cache_write(bench.input(T, 3, 16, inputs.k), bench.input(T, 3, 16, inputs.v),
-                       {bench.array(layout.write_rows), bench.array(layout.write_pages), bench.array(layout.write_lanes), 3}, shape, pages);
+    bench->cache_write(
+        bench.input(T, 3, 16, inputs.k), bench.input(T, 3, 16, inputs.v),
+        {bench.array(layout.write_rows), bench.array(layout.write_pages), bench.array(layout.write_lanes), 3}, shape,
+        pages);
     const View out = bench.output(T, 3, 32);
-    bench->attention_forward(bench.input(T, 3, 32, inputs.q), pages, {bench.array(layout.runs), 1, 3, bench.array(layout.tables), layout.table_stride, 3},
+    bench->attention_forward(bench.input(T, 3, 32, inputs.q), pages,
+                             {bench.array(layout.runs), 1, 3, bench.array(layout.tables), layout.table_stride, 3},
                              shape, out, View());
     check_equal("out", bench.read(out), attention_forward(backend, shape, {{-1}, {3}}, inputs)[0]);
   });
@@ -217,8 +238,11 @@ TEST("attention: the reference's gradients are those of finite differences") {
     const SmallForest forest = {{-1, 0, 0, -1}, {3, 2, 3, 2}};
     const Inputs inputs = some_inputs(shape, 10, DType::Float64);
     const Values dout = normal(10 * shape.heads * shape.head_dim, 4);
-    const Results gradients = attention_backward(reference, shape, forest, inputs, attention_forward(reference, shape, forest, inputs), dout);
-    const auto loss = [&](const Inputs& inputs) { return inner(attention_forward(reference, shape, forest, inputs)[0], dout); };
+    const Results gradients =
+        attention_backward(reference, shape, forest, inputs, attention_forward(reference, shape, forest, inputs), dout);
+    const auto loss = [&](const Inputs& inputs) {
+      return inner(attention_forward(reference, shape, forest, inputs)[0], dout);
+    };
     check_gradient("dq", [&](const Values& q) { return loss({q, inputs.k, inputs.v}); }, inputs.q, gradients[0]);
     check_gradient("dk", [&](const Values& k) { return loss({inputs.q, k, inputs.v}); }, inputs.k, gradients[1]);
     check_gradient("dv", [&](const Values& v) { return loss({inputs.q, inputs.k, v}); }, inputs.v, gradients[2]);
@@ -248,7 +272,8 @@ TEST("attention: a forest and its flattened sequences agree, bit for bit") {
   for_each_backend([](const BackendCase& backend) {
     for (const AttentionShape& shape : {make_shape(4, 2, 20), make_shape(2, 1, 64, 33)})
       for (const SmallForest& forest : kForests) {
-        const std::int64_t q_cols = static_cast<std::int64_t>(shape.heads) * shape.head_dim, kv_cols = static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim;
+        const std::int64_t q_cols = static_cast<std::int64_t>(shape.heads) * shape.head_dim,
+                           kv_cols = static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim;
         const Inputs inputs = some_inputs(shape, rows_in(forest), backend.dtype);
         const Flattened flat = flatten(forest);
         Inputs repeated;
@@ -275,7 +300,8 @@ TEST("attention: nothing depends on the number of threads") {
         const Results forward = attention_forward(backend, shape, forest, inputs);
         const Values dout = accumulations(backend, rows_in(forest) * shape.heads * shape.head_dim, 4);
         for (const Values& values : forward) all.push_back(values);
-        for (const Values& values : attention_backward(backend, shape, forest, inputs, forward, dout)) all.push_back(values);
+        for (const Values& values : attention_backward(backend, shape, forest, inputs, forward, dout))
+          all.push_back(values);
       }
     return all;
   });
@@ -290,7 +316,8 @@ TEST("attention: copied pages serve like the originals, in every layer") {
     for (std::size_t i = 0; i < before.size(); ++i) before[i] = static_cast<unsigned char>(i * 31 + i / 251);
     void* pages = bench.bytes(2 * layer);
     bench->upload(pages, before.data(), before.size());
-    bench->cache_copy(bench.array<std::int32_t>({1, 1, 4}), bench.array<std::int32_t>({0, 3, 5}), 3, shape, pages, 2, layer);
+    bench->cache_copy(bench.array<std::int32_t>({1, 1, 4}), bench.array<std::int32_t>({0, 3, 5}), 3, shape, pages, 2,
+                      layer);
     bench->download(after.data(), pages, after.size());
     for (int l = 0; l < 2; ++l)
       for (const auto& [from, to] : {std::pair{1, 0}, {1, 3}, {4, 5}})

@@ -16,7 +16,9 @@ struct Options {
   bool bias = false, residual = false, in_place = false, accumulated_output = false;
 };
 
-constexpr Options kOptions[] = {{}, {.bias = true}, {.residual = true, .accumulated_output = true},
+constexpr Options kOptions[] = {{},
+                                {.bias = true},
+                                {.residual = true, .accumulated_output = true},
                                 {.bias = true, .residual = true, .in_place = true, .accumulated_output = true}};
 
 /// y = x · wᵀ [+ bias] [+ residual]
@@ -31,7 +33,10 @@ Values linear_forward(const BackendCase& backend, const Shape& s, const Values& 
                               options.in_place ? residual : Values());
   bench->linear_forward(bench.input(bench.activation(), s.N, s.I, x), *weight,
                         options.bias ? bench.input(A, 1, s.O, bias) : View(),
-                        options.in_place ? y : options.residual ? bench.input(A, s.N, s.O, residual) : View(), y);
+                        options.in_place   ? y
+                        : options.residual ? bench.input(A, s.N, s.O, residual)
+                                           : View(),
+                        y);
   return bench.read(y);
 }
 
@@ -68,7 +73,8 @@ TEST("linear: a backend agrees with the reference") {
       for (const Options& options : kOptions) {
         const Values expected = linear_forward(reference_case(), s, x, w, bias, residual, options);
         // The classical bound for any order: (terms) · u · Σ |terms|.
-        Values bounds = linear_forward(reference_case(), s, absolute(x), absolute(w), absolute(bias), absolute(residual), options);
+        Values bounds =
+            linear_forward(reference_case(), s, absolute(x), absolute(w), absolute(bias), absolute(residual), options);
         for (double& bound : bounds) bound *= (s.I + 2) * u;
         check_close("y", linear_forward(backend, s, x, w, bias, residual, options), expected,
                     options.accumulated_output ? A : backend.dtype, bounds);
@@ -87,7 +93,8 @@ TEST("linear: a backend agrees with the reference") {
 
       const Results start = {accumulations(backend, s.O * s.I, 7), accumulations(backend, s.O, 8)};
       const Results expected = linear_backward_weight(reference_case(), s, dy, x, start);
-      Results bounds = linear_backward_weight(reference_case(), s, absolute(dy), absolute(x), {absolute(start[0]), absolute(start[1])});
+      Results bounds = linear_backward_weight(reference_case(), s, absolute(dy), absolute(x),
+                                              {absolute(start[0]), absolute(start[1])});
       for (Values& values : bounds)
         for (double& bound : values) bound *= (s.N + 1) * u;
       const Results actual = linear_backward_weight(backend, s, dy, x, start);
@@ -104,8 +111,9 @@ TEST("linear: the reference's gradients are those of finite differences") {
     return inner(linear_forward(reference_case(), s, x, w, b, {}, {.bias = true}), dy);
   };
   const Results weights = linear_backward_weight(reference_case(), s, dy, x, {Values(s.O * s.I), Values(s.O)});
-  check_gradient("dx", [&](const Values& x) { return loss(x, w, b); }, x,
-                 linear_backward_input(reference_case(), s, dy, w, DType::Float64, {}));
+  check_gradient(
+      "dx", [&](const Values& x) { return loss(x, w, b); }, x,
+      linear_backward_input(reference_case(), s, dy, w, DType::Float64, {}));
   check_gradient("dweight", [&](const Values& w) { return loss(x, w, b); }, w, weights[0]);
   check_gradient("dbias", [&](const Values& b) { return loss(x, w, b); }, b, weights[1]);
 }
@@ -137,7 +145,8 @@ TEST("linear: a row's bits do not depend on the batch") {
   for_each_backend([](const BackendCase& backend) {
     for (const auto& [I, O] : {std::array<std::int64_t, 2>{20, 37}, {96, 80}, {300, 130}}) {
       const std::int64_t N = 67;
-      const Values x = activations(backend, N * I, 1), w = activations(backend, O * I, 2), dy = activations(backend, N * O, 3);
+      const Values x = activations(backend, N * I, 1), w = activations(backend, O * I, 2),
+                   dy = activations(backend, N * O, 3);
       const Values bias = accumulations(backend, O, 4), residual = accumulations(backend, N * O, 5);
       for (const Options& options : kOptions)
         check_rows_independent("y", N, O, [&](std::int64_t begin, std::int64_t count) {
@@ -154,8 +163,10 @@ TEST("linear: a row's bits do not depend on the batch") {
 TEST("linear: nothing depends on the number of threads") {
   check_same_in_family("linear", [](const BackendCase& backend) {
     const Shape s{150, 96, 200};
-    const Values x = activations(backend, s.N * s.I, 1), w = activations(backend, s.O * s.I, 2), dy = activations(backend, s.N * s.O, 3);
-    Results all = linear_backward_weight(backend, s, dy, x, {accumulations(backend, s.O * s.I, 4), accumulations(backend, s.O, 5)});
+    const Values x = activations(backend, s.N * s.I, 1), w = activations(backend, s.O * s.I, 2),
+                 dy = activations(backend, s.N * s.O, 3);
+    Results all = linear_backward_weight(backend, s, dy, x,
+                                         {accumulations(backend, s.O * s.I, 4), accumulations(backend, s.O, 5)});
     all.push_back(linear_forward(backend, s, x, w, {}, {}, {}));
     all.push_back(linear_backward_input(backend, s, dy, w, backend.dtype, {}));
     return all;

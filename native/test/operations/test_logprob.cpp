@@ -26,8 +26,9 @@ TargetLists some_targets(std::int64_t rows, std::int64_t V) {
   TargetLists lists;
   for (std::int64_t n = 0; n < rows; ++n) {
     const std::int32_t token = static_cast<std::int32_t>(n * 5 % V);
-    lists.push_back(n % 3 == 0 ? std::vector<std::int32_t>{token} : n % 3 == 1 ? std::vector<std::int32_t>{} :
-                    std::vector<std::int32_t>{token, static_cast<std::int32_t>(V - 1), token});
+    lists.push_back(n % 3 == 0   ? std::vector<std::int32_t>{token}
+                    : n % 3 == 1 ? std::vector<std::int32_t>{}
+                                 : std::vector<std::int32_t>{token, static_cast<std::int32_t>(V - 1), token});
   }
   return lists;
 }
@@ -41,23 +42,26 @@ Results logprob_forward(const BackendCase& backend, std::int64_t V, const Values
   const std::int64_t n = static_cast<std::int64_t>(lists.size()), count = static_cast<std::int64_t>(flat.tokens.size());
   const View logprobs = bench.output(A, 1, count), lse = bench.output(A, 1, n), entropy = bench.output(A, 1, n);
   const View top_entropy = top_k > 0 ? bench.output(A, 1, n) : View();
-  bench->logprob_forward(bench.input(A, n, V, logits), inverse_temperature, {bench.array(flat.row_begin), bench.array(flat.tokens), count},
-                         logprobs, lse, entropy, top_entropy, top_k);
+  bench->logprob_forward(bench.input(A, n, V, logits), inverse_temperature,
+                         {bench.array(flat.row_begin), bench.array(flat.tokens), count}, logprobs, lse, entropy,
+                         top_entropy, top_k);
   Results results = {bench.read(logprobs), bench.read(lse), bench.read(entropy)};
   if (top_k > 0) results.push_back(bench.read(top_entropy));
   return results;
 }
 
 Values logprob_backward(const BackendCase& backend, std::int64_t V, const Values& logits, double inverse_temperature,
-                        const TargetLists& lists, const Results& forward, const Values& dlogprobs, const Values& dentropy) {
+                        const TargetLists& lists, const Results& forward, const Values& dlogprobs,
+                        const Values& dentropy) {
   Workbench bench(backend);
   const DType A = bench.accumulation();
   const Flat flat = flatten(lists);
   const std::int64_t n = static_cast<std::int64_t>(lists.size()), count = static_cast<std::int64_t>(flat.tokens.size());
   const View dlogits = bench.output(bench.activation(), n, V);
-  bench->logprob_backward(bench.input(A, n, V, logits), inverse_temperature, {bench.array(flat.row_begin), bench.array(flat.tokens), count},
-                          bench.input(A, 1, n, forward[1]), bench.input(A, 1, n, forward[2]), bench.input(A, 1, count, dlogprobs),
-                          bench.input(A, 1, n, dentropy), dlogits);
+  bench->logprob_backward(bench.input(A, n, V, logits), inverse_temperature,
+                          {bench.array(flat.row_begin), bench.array(flat.tokens), count},
+                          bench.input(A, 1, n, forward[1]), bench.input(A, 1, n, forward[2]),
+                          bench.input(A, 1, count, dlogprobs), bench.input(A, 1, n, dentropy), dlogits);
   return bench.read(dlogits);
 }
 
@@ -81,10 +85,13 @@ TEST("logprob: a backend agrees with the reference") {
           check_close("top_entropy", actual[3], expected[3], A, 80 * u * size);
 
           const Results given = {{}, rounded(expected[1], A), rounded(expected[2], A)};
-          const Values dlogprobs = accumulations(backend, static_cast<std::int64_t>(expected[0].size()), 2), dentropy = accumulations(backend, n, 3);
-          const Values gradient = logprob_backward(reference_case(), V, logits, inverse_temperature, lists, given, dlogprobs, dentropy);
-          check_close("dlogits", logprob_backward(backend, V, logits, inverse_temperature, lists, given, dlogprobs, dentropy), gradient,
-                      backend.dtype, 64 * u * size * std::max(1.0, largest(gradient)));
+          const Values dlogprobs = accumulations(backend, static_cast<std::int64_t>(expected[0].size()), 2),
+                       dentropy = accumulations(backend, n, 3);
+          const Values gradient =
+              logprob_backward(reference_case(), V, logits, inverse_temperature, lists, given, dlogprobs, dentropy);
+          check_close("dlogits",
+                      logprob_backward(backend, V, logits, inverse_temperature, lists, given, dlogprobs, dentropy),
+                      gradient, backend.dtype, 64 * u * size * std::max(1.0, largest(gradient)));
         }
   });
 }
@@ -125,7 +132,8 @@ TEST("logprob: a chunk of a longer list of targets reads and writes its own part
     const View chunk = bench.input(A, count, V, rows_of(logits, V, begin, count));
     const Values untouched = accumulations(backend, targets_count, 4);
     const View logprobs = bench.output(A, 1, targets_count, untouched);
-    const View lse = bench.output(A, 1, count), entropy = bench.output(A, 1, count), dlogits = bench.output(bench.activation(), count, V);
+    const View lse = bench.output(A, 1, count), entropy = bench.output(A, 1, count),
+               dlogits = bench.output(bench.activation(), count, V);
     bench->logprob_forward(chunk, 1.25, targets, logprobs, lse, entropy, View(), 0);
     bench->logprob_backward(chunk, 1.25, targets, lse, entropy, bench.input(A, 1, targets_count, dlogprobs),
                             bench.input(A, 1, count, rows_of(dentropy, 1, begin, count)), dlogits);
@@ -144,10 +152,13 @@ TEST("logprob: the reference's gradient is that of finite differences") {
   const TargetLists lists = some_targets(n, V);
   const Results forward = logprob_forward(reference_case(), V, logits, inverse_temperature, lists, 0);
   const Values dlogprobs = normal(static_cast<std::int64_t>(forward[0].size()), 2), dentropy = normal(n, 3);
-  check_gradient("dlogits", [&](const Values& logits) {
-    const Results r = logprob_forward(reference_case(), V, logits, inverse_temperature, lists, 0);
-    return inner({r[0], r[2]}, {dlogprobs, dentropy});
-  }, logits, logprob_backward(reference_case(), V, logits, inverse_temperature, lists, forward, dlogprobs, dentropy));
+  check_gradient(
+      "dlogits",
+      [&](const Values& logits) {
+        const Results r = logprob_forward(reference_case(), V, logits, inverse_temperature, lists, 0);
+        return inner({r[0], r[2]}, {dlogprobs, dentropy});
+      },
+      logits, logprob_backward(reference_case(), V, logits, inverse_temperature, lists, forward, dlogprobs, dentropy));
 }
 
 TEST("logprob: a row's bits depend on neither batch nor threads") {
@@ -176,7 +187,8 @@ TEST("logprob: a row's bits depend on neither batch nor threads") {
     const Values logits = accumulations(backend, n * V, 1, 3);
     const TargetLists lists = some_targets(n, V);
     Results all = logprob_forward(backend, V, logits, 1.25, lists, 16);
-    all.push_back(logprob_backward(backend, V, logits, 1.25, lists, all, accumulations(backend, static_cast<std::int64_t>(all[0].size()), 2),
+    all.push_back(logprob_backward(backend, V, logits, 1.25, lists, all,
+                                   accumulations(backend, static_cast<std::int64_t>(all[0].size()), 2),
                                    accumulations(backend, n, 3)));
     return all;
   });

@@ -40,7 +40,9 @@ TEST("memory: conversions between all dtypes round to nearest even, exactly") {
         for (std::int64_t rows : {1, 4}) {
           // Among them halfway cases, subnormals and overflow of the 16-bit types.
           Values values = normal(rows * 40, 1);
-          const double special[] = {0, -0.0, 1 + 0x1p-8, 1 + 0x1p-8 + 0x1p-16, 1 + 3 * 0x1p-8, 1 + 0x1p-11, 1e-7, 6e-8, 70000, -70000, 1e-40, 3.4e38};
+          const double special[] = {
+              0,      -0.0,  1 + 0x1p-8, 1 + 0x1p-8 + 0x1p-16, 1 + 3 * 0x1p-8, 1 + 0x1p-11, 1e-7, 6e-8, 70000,
+              -70000, 1e-40, 3.4e38};
           for (std::size_t i = 0; i < std::size(special); ++i) values[i] = special[i];
           values = rounded(values, from);
           Workbench bench(backend);

@@ -10,14 +10,14 @@ Results norm_forward(const BackendCase& backend, std::int64_t C, const Values& x
   Workbench bench(backend);
   const std::int64_t N = static_cast<std::int64_t>(x.size()) / C;
   const View y = bench.output(bench.activation(), N, C), rstd = bench.output(bench.accumulation(), 1, N);
-  bench->norm_forward(bench.input(bench.accumulation(), N, C, x), bench.input(bench.accumulation(), 1, C, weight), kEpsilon,
-                      y, rstd);
+  bench->norm_forward(bench.input(bench.accumulation(), N, C, x), bench.input(bench.accumulation(), 1, C, weight),
+                      kEpsilon, y, rstd);
   return {bench.read(y), bench.read(rstd)};
 }
 
 /// {dx, dweight}, added to what `start` gives
-Results norm_backward(const BackendCase& backend, std::int64_t C, const Values& x, const Values& weight, const Values& rstd,
-                      const Values& dy, const Results& start) {
+Results norm_backward(const BackendCase& backend, std::int64_t C, const Values& x, const Values& weight,
+                      const Values& rstd, const Values& dy, const Results& start) {
   Workbench bench(backend);
   const std::int64_t N = static_cast<std::int64_t>(x.size()) / C;
   const DType A = bench.accumulation();
@@ -33,7 +33,8 @@ TEST("norm: a backend agrees with the reference") {
       for (std::int64_t N : {0, 1, 2, 5, 70}) {
         const DType A = accumulation_of(backend);
         const double u = unit_roundoff(A);
-        const Values x = accumulations(backend, N * C, 1), w = accumulations(backend, C, 2), dy = accumulations(backend, N * C, 3);
+        const Values x = accumulations(backend, N * C, 1), w = accumulations(backend, C, 2),
+                     dy = accumulations(backend, N * C, 3);
         const Results expected = norm_forward(reference_case(), C, x, w), actual = norm_forward(backend, C, x, w);
         // Whatever its order, a sum of n terms of one sign is off by at most n · u.
         check_close("y", actual[0], expected[0], backend.dtype, C * u * largest(expected[0]));
@@ -55,9 +56,11 @@ TEST("norm: the reference's gradients are those of finite differences") {
   const Values rstd = norm_forward(reference_case(), C, x, w)[1];
   const Results zero = {Values(N * C), Values(C)};
   const Results gradients = norm_backward(reference_case(), C, x, w, rstd, dy, zero);
-  check_gradient("dx", [&](const Values& x) { return inner(norm_forward(reference_case(), C, x, w)[0], dy); }, x, gradients[0]);
-  check_gradient("dweight", [&](const Values& w) { return inner(norm_forward(reference_case(), C, x, w)[0], dy); }, w,
-                 gradients[1]);
+  check_gradient(
+      "dx", [&](const Values& x) { return inner(norm_forward(reference_case(), C, x, w)[0], dy); }, x, gradients[0]);
+  check_gradient(
+      "dweight", [&](const Values& w) { return inner(norm_forward(reference_case(), C, x, w)[0], dy); }, w,
+      gradients[1]);
 }
 
 TEST("norm: a row's bits do not depend on the batch, gradients' bits not on threads") {
@@ -72,7 +75,8 @@ TEST("norm: a row's bits do not depend on the batch, gradients' bits not on thre
   });
   check_same_in_family("norm", [](const BackendCase& backend) {
     const std::int64_t C = 80, N = 301;
-    const Values x = accumulations(backend, N * C, 1), w = accumulations(backend, C, 2), dy = accumulations(backend, N * C, 3);
+    const Values x = accumulations(backend, N * C, 1), w = accumulations(backend, C, 2),
+                 dy = accumulations(backend, N * C, 3);
     Results all = norm_forward(backend, C, x, w);
     const Results start = {accumulations(backend, N * C, 4), accumulations(backend, C, 5)};
     for (Values& gradient : norm_backward(backend, C, x, w, all[1], dy, start)) all.push_back(gradient);

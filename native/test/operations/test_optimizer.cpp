@@ -6,8 +6,15 @@
 namespace foretoken::test {
 namespace {
 
-const AdamW kOptions{.learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1,
-                     .gradient_scale = 0.5, .step = 3, .rounding_seed = 17, .rounding_stream = 5};
+const AdamW kOptions{.learning_rate = 0.01,
+                     .beta1 = 0.9,
+                     .beta2 = 0.95,
+                     .epsilon = 1e-8,
+                     .weight_decay = 0.1,
+                     .gradient_scale = 0.5,
+                     .step = 3,
+                     .rounding_seed = 17,
+                     .rounding_stream = 5};
 
 /// {master, m, v} after one update
 Results adamw(const BackendCase& backend, std::int64_t rows, std::int64_t cols, DType master_dtype, DType moment_dtype,
@@ -34,7 +41,8 @@ TEST("adamw: a backend agrees with the reference") {
     for (std::int64_t rows : {0, 1, 5})
       for (std::int64_t cols : {1, 16, 37, 300}) {
         const State s = some_state(backend, rows * cols, dtype, dtype);
-        const Results expected = adamw(reference_case(), rows, cols, DType::Float64, DType::Float64, s.master, s.m, s.v, s.gradient, kOptions);
+        const Results expected = adamw(reference_case(), rows, cols, DType::Float64, DType::Float64, s.master, s.m, s.v,
+                                       s.gradient, kOptions);
         const Results actual = adamw(backend, rows, cols, dtype, dtype, s.master, s.m, s.v, s.gradient, kOptions);
         const Values* before[] = {&s.master, &s.m, &s.v};
         for (int i = 0; i < 3; ++i)  // relative to what is added up, which may cancel
@@ -69,7 +77,8 @@ TEST("adamw: the first step from zero moves by the learning rate against the gra
     options.step = 1;
     options.gradient_scale = 1;
     options.weight_decay = 0;
-    const Results result = adamw(backend, 1, 3, DType::Float32, DType::Float32, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {3, -0.25, 0}, options);
+    const Results result =
+        adamw(backend, 1, 3, DType::Float32, DType::Float32, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {3, -0.25, 0}, options);
     CHECK_CLOSE(result[0][0], 0.99, 1e-6);
     CHECK_CLOSE(result[0][1], 1.01, 1e-6);
     CHECK_EQ(result[0][2], 1.0);
@@ -85,7 +94,8 @@ TEST("adamw: bfloat16 state becomes one of the neighbours of the exact value, an
       const Values master(count, 1.0), m(count, 0.5), v(count, 0.25), gradient(count, 0.375);
       AdamW options = kOptions;
       options.learning_rate = 1e-4;  // far below half a unit in the last place: rounding to nearest would lose it
-      const Results exact = adamw(reference_case(), 1, 1, DType::Float64, DType::Float64, {1.0}, {0.5}, {0.25}, {0.375}, options);
+      const Results exact =
+          adamw(reference_case(), 1, 1, DType::Float64, DType::Float64, {1.0}, {0.5}, {0.25}, {0.375}, options);
       const Results actual = adamw(backend, rows, cols, stored, stored, master, m, v, gradient, options);
       for (int i = 0; i < 3; ++i) {
         const double expected = exact[i][0], gap = std::ldexp(1.0, std::ilogb(expected) - 7);
@@ -118,12 +128,16 @@ TEST("adamw: master and moments may have different dtypes, and NaN stays NaN") {
   for_each_backend([](const BackendCase& backend) {
     const std::int64_t cols = 50;
     const State s = some_state(backend, cols, DType::Float32, DType::BFloat16);
-    const Results expected = adamw(reference_case(), 1, cols, DType::Float64, DType::Float64, s.master, s.m, s.v, s.gradient, kOptions);
-    const Results actual = adamw(backend, 1, cols, DType::Float32, DType::BFloat16, s.master, s.m, s.v, s.gradient, kOptions);
-    check_close("master", actual[0], expected[0], DType::Float32, 8 * unit_roundoff(DType::Float32) * largest(expected[0]));
+    const Results expected =
+        adamw(reference_case(), 1, cols, DType::Float64, DType::Float64, s.master, s.m, s.v, s.gradient, kOptions);
+    const Results actual =
+        adamw(backend, 1, cols, DType::Float32, DType::BFloat16, s.master, s.m, s.v, s.gradient, kOptions);
+    check_close("master", actual[0], expected[0], DType::Float32,
+                8 * unit_roundoff(DType::Float32) * largest(expected[0]));
     Values gradient = s.gradient;
     gradient[7] = std::numeric_limits<double>::quiet_NaN();
-    const Results poisoned = adamw(backend, 1, cols, DType::BFloat16, DType::BFloat16, s.m, s.m, s.v, gradient, kOptions);
+    const Results poisoned =
+        adamw(backend, 1, cols, DType::BFloat16, DType::BFloat16, s.m, s.m, s.v, gradient, kOptions);
     for (const Values& values : poisoned)
       for (std::int64_t c = 0; c < cols; ++c) CHECK_EQ(std::isnan(values[c]), c == 7);
   });
@@ -134,7 +148,8 @@ TEST("adamw: nothing depends on the number of threads") {
     Results all;
     for (DType dtype : {DType::Float32, DType::BFloat16}) {
       const State s = some_state(backend, 40 * 700, dtype, dtype);
-      for (Values& values : adamw(backend, 40, 700, dtype, dtype, s.master, s.m, s.v, s.gradient, kOptions)) all.push_back(values);
+      for (Values& values : adamw(backend, 40, 700, dtype, dtype, s.master, s.m, s.v, s.gradient, kOptions))
+        all.push_back(values);
     }
     return all;
   });
@@ -142,12 +157,14 @@ TEST("adamw: nothing depends on the number of threads") {
 
 TEST("sum_squares: agrees with the reference and shows NaN and infinity") {
   for_each_backend([](const BackendCase& backend) {
-    for (const auto& [rows, cols] : std::initializer_list<std::pair<std::int64_t, std::int64_t>>{{0, 5}, {1, 1}, {3, 21}, {70, 333}}) {
+    for (const auto& [rows, cols] :
+         std::initializer_list<std::pair<std::int64_t, std::int64_t>>{{0, 5}, {1, 1}, {3, 21}, {70, 333}}) {
       const Values x = accumulations(backend, rows * cols, 1);
       Workbench bench(backend);
       const double expected = inner(x, x);
       // The squares are exact in double; adding them up costs at most count · 2⁻⁵³.
-      CHECK_CLOSE(bench->sum_squares(bench.input(bench.accumulation(), rows, cols, x)), expected, expected * rows * cols * 0x1p-53);
+      CHECK_CLOSE(bench->sum_squares(bench.input(bench.accumulation(), rows, cols, x)), expected,
+                  expected * rows * cols * 0x1p-53);
       if (x.empty()) continue;
       for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
         Values poisoned = x;
@@ -158,7 +175,8 @@ TEST("sum_squares: agrees with the reference and shows NaN and infinity") {
   });
   check_same_in_family("sum_squares", [](const BackendCase& backend) {
     Workbench bench(backend);
-    return Results{{bench->sum_squares(bench.input(bench.accumulation(), 77, 1001, accumulations(backend, 77 * 1001, 1)))}};
+    return Results{
+        {bench->sum_squares(bench.input(bench.accumulation(), 77, 1001, accumulations(backend, 77 * 1001, 1)))}};
   });
 }
 
@@ -172,7 +190,8 @@ TEST("average: moves by the share 1 − tau") {
       bench->average(average, bench.input(dtype, rows, cols, x), 0.75);
       Values expected;
       for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(0.75 * a[i] + 0.25 * x[i]);
-      check_close("average", bench.read(average), expected, dtype, 4 * unit_roundoff(accumulation_of(backend)) * largest(expected));
+      check_close("average", bench.read(average), expected, dtype,
+                  4 * unit_roundoff(accumulation_of(backend)) * largest(expected));
     }
   });
 }

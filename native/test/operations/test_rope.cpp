@@ -13,7 +13,8 @@ struct Case {
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (bool norm : {false, true})
-    for (const auto& [H, K, D] : std::initializer_list<std::tuple<int, int, int>>{{1, 1, 8}, {2, 2, 20}, {4, 2, 64}, {3, 1, 80}, {2, 1, 96}, {6, 2, 128}})
+    for (const auto& [H, K, D] : std::initializer_list<std::tuple<int, int, int>>{
+             {1, 1, 8}, {2, 2, 20}, {4, 2, 64}, {3, 1, 80}, {2, 1, 96}, {6, 2, 128}})
       cases.push_back({AttentionShape{H, K, D, 1, 0}, norm});
   return cases;
 }
@@ -34,7 +35,8 @@ constexpr std::int64_t kPositions = 40;
 
 std::vector<std::int32_t> some_positions(std::int64_t begin, std::int64_t count) {
   std::vector<std::int32_t> positions;
-  for (std::int64_t n = begin; n < begin + count; ++n) positions.push_back(static_cast<std::int32_t>(n * 7 % kPositions));
+  for (std::int64_t n = begin; n < begin + count; ++n)
+    positions.push_back(static_cast<std::int32_t>(n * 7 % kPositions));
   return positions;
 }
 
@@ -59,15 +61,16 @@ Results rope_forward(const BackendCase& backend, const Case& c, const Values& qk
   const std::int64_t N = static_cast<std::int64_t>(positions.size());
   const View q = bench.output(bench.activation(), N, s.heads * s.head_dim);
   const View k = bench.output(bench.activation(), N, s.kv_heads * s.head_dim);
-  bench->rope_forward(bench.input(bench.activation(), N, width(s), qkv), norm_view(bench, norms.q), norm_view(bench, norms.k),
-                      kEpsilon, bench.array(positions),
-                      bench.input(bench.accumulation(), kPositions, s.head_dim, rope_table(kPositions, s.head_dim)), s, q, k);
+  bench->rope_forward(bench.input(bench.activation(), N, width(s), qkv), norm_view(bench, norms.q),
+                      norm_view(bench, norms.k), kEpsilon, bench.array(positions),
+                      bench.input(bench.accumulation(), kPositions, s.head_dim, rope_table(kPositions, s.head_dim)), s,
+                      q, k);
   return {bench.read(q), bench.read(k)};
 }
 
 /// {dqkv, dq_norm, dk_norm}; the last two added to `start` and absent without norms
-Results rope_backward(const BackendCase& backend, const Case& c, const Results& upstream, const Values& qkv, const Norms& norms,
-                      const std::vector<std::int32_t>& positions, const Norms& start) {
+Results rope_backward(const BackendCase& backend, const Case& c, const Results& upstream, const Values& qkv,
+                      const Norms& norms, const std::vector<std::int32_t>& positions, const Norms& start) {
   Workbench bench(backend);
   const AttentionShape& s = c.shape;
   const DType A = bench.accumulation();
@@ -75,10 +78,11 @@ Results rope_backward(const BackendCase& backend, const Case& c, const Results& 
   const View dqkv = bench.output(bench.activation(), N, width(s));
   const View dq_norm = c.norm ? bench.output(A, 1, s.head_dim, start.q) : View();
   const View dk_norm = c.norm ? bench.output(A, 1, s.head_dim, start.k) : View();
-  bench->rope_backward(bench.input(A, N, s.heads * s.head_dim, upstream[0]), bench.input(A, N, s.kv_heads * s.head_dim, upstream[1]),
-                       bench.input(A, N, s.kv_heads * s.head_dim, upstream[2]), bench.input(bench.activation(), N, width(s), qkv),
-                       norm_view(bench, norms.q), norm_view(bench, norms.k), kEpsilon, bench.array(positions),
-                       bench.input(A, kPositions, s.head_dim, rope_table(kPositions, s.head_dim)), s, dqkv, dq_norm, dk_norm);
+  bench->rope_backward(
+      bench.input(A, N, s.heads * s.head_dim, upstream[0]), bench.input(A, N, s.kv_heads * s.head_dim, upstream[1]),
+      bench.input(A, N, s.kv_heads * s.head_dim, upstream[2]), bench.input(bench.activation(), N, width(s), qkv),
+      norm_view(bench, norms.q), norm_view(bench, norms.k), kEpsilon, bench.array(positions),
+      bench.input(A, kPositions, s.head_dim, rope_table(kPositions, s.head_dim)), s, dqkv, dq_norm, dk_norm);
   Results results = {bench.read(dqkv)};
   if (c.norm) {
     results.push_back(bench.read(dq_norm));
@@ -116,7 +120,8 @@ TEST("rope: a backend agrees with the reference") {
         check_close("dqkv", got[0], gradients[0], backend.dtype, 2 * relative * largest(gradients[0]));
         for (std::size_t i = 1; i < gradients.size(); ++i)
           check_close("norm gradient", got[i], gradients[i], A,
-                      (D + N * c.shape.heads + 8) * unit_roundoff(A) * (1 + N * c.shape.heads) * largest(upstream[i - 1]) * largest(qkv));
+                      (D + N * c.shape.heads + 8) * unit_roundoff(A) * (1 + N * c.shape.heads) *
+                          largest(upstream[i - 1]) * largest(qkv));
       }
   });
 }
@@ -150,7 +155,8 @@ TEST("rope: scores of rotated rows depend on the distance of their positions onl
   const Case c{AttentionShape{1, 1, 16, 1, 0}, false};
   const Values qkv = normal(width(c.shape), 1);
   const auto score = [&](std::int32_t query, std::int32_t key) {
-    return inner(rope_forward(reference_case(), c, qkv, {}, {query})[0], rope_forward(reference_case(), c, qkv, {}, {key})[1]);
+    return inner(rope_forward(reference_case(), c, qkv, {}, {query})[0],
+                 rope_forward(reference_case(), c, qkv, {}, {key})[1]);
   };
   CHECK_CLOSE(score(7, 2), score(35, 30), 1e-12);
   CHECK(std::fabs(score(7, 2) - score(7, 3)) > 1e-6);
@@ -163,9 +169,11 @@ TEST("rope: a row's bits do not depend on the batch, gradients' bits not on thre
       const Values qkv = activations(backend, N * W, 1);
       const Norms weights = norms(backend, c);
       for (int output : {0, 1})
-        check_rows_independent(output == 0 ? "q" : "k", N, (output == 0 ? c.shape.heads : c.shape.kv_heads) * c.shape.head_dim,
+        check_rows_independent(output == 0 ? "q" : "k", N,
+                               (output == 0 ? c.shape.heads : c.shape.kv_heads) * c.shape.head_dim,
                                [&](std::int64_t begin, std::int64_t count) {
-                                 return rope_forward(backend, c, rows_of(qkv, W, begin, count), weights, some_positions(begin, count))[output];
+                                 return rope_forward(backend, c, rows_of(qkv, W, begin, count), weights,
+                                                     some_positions(begin, count))[output];
                                });
     }
   });

@@ -13,7 +13,8 @@ Values embed_forward(const BackendCase& backend, std::int64_t C, const Values& t
   return bench.read(x);
 }
 
-Values embed_backward(const BackendCase& backend, std::int64_t C, const Values& dx, const Indices& tokens, const Values& start) {
+Values embed_backward(const BackendCase& backend, std::int64_t C, const Values& dx, const Indices& tokens,
+                      const Values& start) {
   Workbench bench(backend);
   const std::int64_t V = static_cast<std::int64_t>(start.size()) / C, N = static_cast<std::int64_t>(tokens.size());
   const View dtable = bench.output(bench.accumulation(), V, C, start);
@@ -70,7 +71,8 @@ TEST("embedding: the gradient adds equal tokens in packed order, exactly") {
         for (std::int64_t n = 0; n < N; ++n)
           for (std::int64_t c = 0; c < C; ++c) {
             double& sum = expected[tokens[n] * C + c];
-            sum = A == DType::Float64 ? sum + dx[n * C + c] : static_cast<float>(sum) + static_cast<float>(dx[n * C + c]);
+            sum =
+                A == DType::Float64 ? sum + dx[n * C + c] : static_cast<float>(sum) + static_cast<float>(dx[n * C + c]);
           }
         check_equal("dtable", embed_backward(backend, C, dx, tokens, start), expected);
       }
@@ -93,7 +95,8 @@ TEST("rows: gathering and scattering move exactly the rows named") {
           for (std::int64_t c = 0; c < C; ++c) {
             double& sum = scattered[index[m] * C + c];
             gathered.push_back(sum);
-            sum = A == DType::Float64 ? sum + dy[m * C + c] : static_cast<float>(sum) + static_cast<float>(dy[m * C + c]);
+            sum =
+                A == DType::Float64 ? sum + dy[m * C + c] : static_cast<float>(sum) + static_cast<float>(dy[m * C + c]);
           }
         check_equal("y", bench.read(y), gathered);
         check_equal("dx", bench.read(dx), scattered);

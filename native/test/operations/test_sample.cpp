@@ -15,7 +15,8 @@ struct Draws {
   Values logprobs;
 };
 
-Draws sample(const BackendCase& backend, std::int64_t V, const Values& logits, const std::vector<SampleRow>& rows, const Tokens& banned = {}) {
+Draws sample(const BackendCase& backend, std::int64_t V, const Values& logits, const std::vector<SampleRow>& rows,
+             const Tokens& banned = {}) {
   Workbench bench(backend);
   const std::int64_t n = static_cast<std::int64_t>(rows.size());
   auto* tokens = static_cast<std::int32_t*>(bench.bytes(n * sizeof(std::int32_t)));
@@ -26,7 +27,8 @@ Draws sample(const BackendCase& backend, std::int64_t V, const Values& logits, c
 }
 
 /// `count` draws from one row of logits, at positions 0, 1, …
-Draws sample_often(const BackendCase& backend, const Values& row, SampleRow options, int count, const Tokens& banned = {}) {
+Draws sample_often(const BackendCase& backend, const Values& row, SampleRow options, int count,
+                   const Tokens& banned = {}) {
   Values logits;
   std::vector<SampleRow> rows;
   for (int i = 0; i < count; ++i) {
@@ -45,8 +47,13 @@ Values logs(Values probabilities) {
 std::vector<SampleRow> some_rows(std::int64_t n) {
   std::vector<SampleRow> rows;
   for (std::uint32_t i = 0; i < n; ++i)
-    rows.push_back({.seed = 7, .rollout = i, .position = 3 * i, .temperature = i % 5 == 4 ? 0.0f : 0.7f, .top_k = i % 2 ? 20 : 0,
-                    .top_p = i % 3 == 1 ? 0.8f : 1.0f, .min_p = i % 7 == 2 ? 0.05f : 0.0f});
+    rows.push_back({.seed = 7,
+                    .rollout = i,
+                    .position = 3 * i,
+                    .temperature = i % 5 == 4 ? 0.0f : 0.7f,
+                    .top_k = i % 2 ? 20 : 0,
+                    .top_p = i % 3 == 1 ? 0.8f : 1.0f,
+                    .min_p = i % 7 == 2 ? 0.05f : 0.0f});
   return rows;
 }
 
@@ -60,14 +67,15 @@ TEST("sample: a backend draws what the reference draws, with logprob_forward's l
       for (double& value : logits) value = std::round(value * 64) / 64;
       const std::vector<SampleRow> rows = some_rows(n);
       const Tokens banned = {1};
-      const Draws expected = sample(reference_case(), V, logits, rows, banned), actual = sample(backend, V, logits, rows, banned);
+      const Draws expected = sample(reference_case(), V, logits, rows, banned),
+                  actual = sample(backend, V, logits, rows, banned);
       CHECK(actual.tokens == expected.tokens);
       for (std::int64_t i = 0; i < n; ++i) {
         Workbench bench(backend);
         const View logprob = bench.output(A, 1, 1);
         bench->logprob_forward(bench.input(A, 1, V, rows_of(logits, V, i, 1)), inverse_temperature(rows[i].temperature),
-                               {bench.array<std::int32_t>({0, 1}), bench.array<std::int32_t>({actual.tokens[i]}), 1}, logprob,
-                               bench.output(A, 1, 1), bench.output(A, 1, 1), View(), 0);
+                               {bench.array<std::int32_t>({0, 1}), bench.array<std::int32_t>({actual.tokens[i]}), 1},
+                               logprob, bench.output(A, 1, 1), bench.output(A, 1, 1), View(), 0);
         const double again = bench.read(logprob)[0];
         CHECK_EQ(again, actual.logprobs[i]);
       }
@@ -114,7 +122,10 @@ TEST("sample: each filter keeps exactly the tokens it should") {
       {"min-p within top-k", {.top_k = 4, .min_p = 0.374f}, {}, {1, 3, 4}},
       {"banned before top-k", {.top_k = 2}, {4}, {1, 3}},
       {"banned before min-p", {.min_p = 0.999f}, {4}, {1, 3}},
-      {"temperature widens top-p", {.temperature = 2, .top_p = 0.5f}, {}, {1, 3, 4}},  // roots: .632 .387 .387 … of 2.38
+      {"temperature widens top-p",
+       {.temperature = 2, .top_p = 0.5f},
+       {},
+       {1, 3, 4}},  // roots: .632 .387 .387 … of 2.38
   };
   for_each_backend([&](const BackendCase& backend) {
     for (const Example& example : examples) {
@@ -164,7 +175,8 @@ TEST("sample: a draw depends on seed, rollout and position, and on nothing aroun
     rollout.rollout = 3;
     position.position = 2;
     const std::int32_t token = sample(backend, V, flat, {base}).tokens[0];
-    for (const SampleRow& other : {seed, rollout, position}) CHECK(sample(backend, V, flat, {other}).tokens[0] != token);
+    for (const SampleRow& other : {seed, rollout, position})
+      CHECK(sample(backend, V, flat, {other}).tokens[0] != token);
   });
   check_same_in_family("sample", [](const BackendCase& backend) {
     const std::int64_t V = 3001, n = 33;
@@ -177,7 +189,8 @@ TEST("sample: a row without a finite largest logit gives token -1 and log-prob N
   for_each_backend([](const BackendCase& backend) {
     const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
     Values logits;
-    for (const Values& row : {Values{1, nan, 2}, {0, 0, 1}, {infinity, 0, 0}, {-infinity, -infinity, -infinity}, {0, 5, 0}})
+    for (const Values& row :
+         {Values{1, nan, 2}, {0, 0, 1}, {infinity, 0, 0}, {-infinity, -infinity, -infinity}, {0, 5, 0}})
       logits.insert(logits.end(), row.begin(), row.end());
     for (float temperature : {0.0f, 1.0f}) {
       const SampleRow row{.seed = 1, .temperature = temperature, .top_k = 1};

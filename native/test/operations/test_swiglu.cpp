@@ -15,7 +15,8 @@ Values swiglu_backward(const BackendCase& backend, std::int64_t F, const Values&
   Workbench bench(backend);
   const std::int64_t N = static_cast<std::int64_t>(gate_up.size()) / (2 * F);
   const View dgate_up = bench.output(bench.activation(), N, 2 * F);
-  bench->swiglu_backward(bench.input(bench.accumulation(), N, F, dh), bench.input(bench.activation(), N, 2 * F, gate_up), dgate_up);
+  bench->swiglu_backward(bench.input(bench.accumulation(), N, F, dh),
+                         bench.input(bench.activation(), N, 2 * F, gate_up), dgate_up);
   return bench.read(dgate_up);
 }
 
@@ -28,7 +29,8 @@ TEST("swiglu: a backend agrees with the reference") {
         const Values expected = swiglu_forward(reference_case(), F, gate_up);
         check_close("h", swiglu_forward(backend, F, gate_up), expected, backend.dtype, 16 * u * largest(expected));
         const Values gradient = swiglu_backward(reference_case(), F, dh, gate_up);
-        check_close("dgate_up", swiglu_backward(backend, F, dh, gate_up), gradient, backend.dtype, 16 * u * largest(gradient));
+        check_close("dgate_up", swiglu_backward(backend, F, dh, gate_up), gradient, backend.dtype,
+                    16 * u * largest(gradient));
       }
   });
 }
@@ -46,8 +48,9 @@ TEST("swiglu: gates far from zero neither overflow nor vanish") {
 
 TEST("swiglu: the reference's gradient is that of finite differences") {
   const Values gate_up = normal(2 * 2 * 5, 1), dh = normal(2 * 5, 2);
-  check_gradient("dgate_up", [&](const Values& x) { return inner(swiglu_forward(reference_case(), 5, x), dh); }, gate_up,
-                 swiglu_backward(reference_case(), 5, dh, gate_up));
+  check_gradient(
+      "dgate_up", [&](const Values& x) { return inner(swiglu_forward(reference_case(), 5, x), dh); }, gate_up,
+      swiglu_backward(reference_case(), 5, dh, gate_up));
 }
 
 TEST("swiglu: a row's bits depend on neither batch nor threads") {

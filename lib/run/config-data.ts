@@ -5,9 +5,9 @@ const format = z.enum(['text', 'jsonl', 'parquet']).optional().describe('where t
 const field = z.string().optional().describe('field that holds the text, or a path such as meta.text; default text')
 const template = z.string().optional().describe('text over several fields instead, such as "{question}\\n{answer}"')
 const unit = z
-  .enum(['file', 'paragraph', 'line'])
+  .union([z.enum(['file', 'paragraph', 'line']), z.strictObject({ separator: z.string().min(1) })])
   .optional()
-  .describe('what of a text file is a document; default file')
+  .describe('what of a text file is a document: file (default), paragraph, line, or { separator: text }')
 
 const source = z.union([
   path(),

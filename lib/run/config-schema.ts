@@ -12,7 +12,7 @@ export const configSchema = z.strictObject({
     .default('rpt')
     .describe('rpt: reinforcement pre-training; ntp: next-token prediction; sft: reasoning traces mixed with text'),
   seed: count(0).max(Number.MAX_SAFE_INTEGER).default(0).describe('of everything that is drawn'),
-  steps: count(0).default(1000).describe('optimizer steps, or batches of rollouts where each makes several'),
+  steps: count().default(1000).describe('optimizer steps, or batches of rollouts where each makes several'),
   output: path().optional().describe('run directory; runs/<method>-<date> where left out'),
   model: modelConfig,
   engine: engineConfig,

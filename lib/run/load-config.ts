@@ -6,6 +6,7 @@ import { type ConfigFlag, flagOf } from './config-flags.js'
 import { configProblems } from './config-problems.js'
 import { configSchema, type RunConfig } from './config-schema.js'
 import { type ConfigSource, parseConfigSource } from './config-source.js'
+import { isModule } from './load-reward.js'
 import { type Preset, presets } from './presets.js'
 
 /** Where the values of a config come from; later ones win. */
@@ -67,7 +68,7 @@ function withAbsolutePaths(config: RunConfig): RunConfig {
   if (typeof model.create === 'string') model.create = absolute(model.create)
   if (difficulty.proxy !== undefined) difficulty.proxy = absolute(difficulty.proxy)
   if (difficulty.index !== undefined) difficulty.index = absolute(difficulty.index)
-  if (/\.[cm]?[jt]s$/.test(rpt.reward)) rpt.reward = absolute(rpt.reward)
+  if (isModule(rpt.reward)) rpt.reward = absolute(rpt.reward)
   if (config.output !== undefined) config.output = absolute(config.output)
   const absoluteSources = (sources: typeof corpus.sources) =>
     sources?.map((source) => {

@@ -1,0 +1,19 @@
+import type { Command } from 'commander'
+import { evaluateCommand } from './evaluate.js'
+import { exportCommand } from './export.js'
+import { filterCommand } from './filter.js'
+import { pretrainCommand } from './pretrain.js'
+import { sampleCommand } from './sample.js'
+import { scoreCommand } from './score.js'
+import { trainCommand } from './train.js'
+
+/** Every command, in the order of the help. */
+export const commands: readonly (() => Command)[] = [
+  trainCommand,
+  pretrainCommand,
+  evaluateCommand,
+  filterCommand,
+  sampleCommand,
+  scoreCommand,
+  exportCommand,
+]

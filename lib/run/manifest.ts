@@ -1,0 +1,59 @@
+import { arch, cpus, platform, release, totalmem } from 'node:os'
+import { parameterCount } from '../algorithm/meter.js'
+import type { FileFingerprint } from '../corpus/files.js'
+import type { Engine } from '../engine/engine.js'
+import { version } from '../version.js'
+
+/** What a run was made with: everything beside the config that decides its bits, and what people ask about later. */
+export interface RunManifest {
+  format: 1
+  foretoken: string
+  node: string
+  platform: string
+  cpu: string
+  memoryBytes: number
+  /** `cpu`, `cuda:0`. */
+  device: string
+  /** Instruction set and threads. */
+  deviceDescription: string
+  dtype: string
+  /** Of weights and optimizer. */
+  stateDtype: string
+  parameters: number
+  seed: number
+  /** SHA-256 of the tokenizer's rules. */
+  tokenizer: string
+  /** Of the corpus and its order, with its files. */
+  corpus: { fingerprint: string; files: FileFingerprint[] }
+  /** SHA-256 of the reward's module, where it is one. */
+  reward: string | null
+  /** When the run began, and each time it was resumed: the step it went on from, and what was changed. */
+  sessions: RunSession[]
+}
+
+/** One process that worked on a run. */
+export interface RunSession {
+  started: string
+  fromStep: number
+  changes: string[]
+}
+
+/** Describes this machine and what is loaded on it. */
+export function describeMachine(
+  engine: Engine,
+): Pick<
+  RunManifest,
+  'foretoken' | 'node' | 'platform' | 'cpu' | 'memoryBytes' | 'device' | 'deviceDescription' | 'dtype' | 'parameters'
+> {
+  return {
+    foretoken: version,
+    node: process.versions.node,
+    platform: `${platform()}-${arch()} ${release()}`,
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    memoryBytes: totalmem(),
+    device: engine.device,
+    deviceDescription: engine.deviceDescription,
+    dtype: engine.dtype,
+    parameters: parameterCount(engine),
+  }
+}

@@ -1,0 +1,76 @@
+import { mkdir, readFile, stat } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { ForetokenError } from '../engine/errors.js'
+import type { RunConfig } from './config-schema.js'
+import { configYaml, readConfigSource, resolveConfig } from './load-config.js'
+import type { RunManifest } from './manifest.js'
+import { writeAtomically } from './write-atomically.js'
+
+/** The folder of a run and the names in it. */
+export class RunDirectory {
+  constructor(readonly path: string) {}
+
+  get config(): string {
+    return join(this.path, 'config.yaml')
+  }
+  get manifest(): string {
+    return join(this.path, 'manifest.json')
+  }
+  /** One line per step: `StepMetrics`. */
+  get metrics(): string {
+    return join(this.path, 'metrics.jsonl')
+  }
+  /** One line per answer: `SampleLine`. */
+  get samples(): string {
+    return join(this.path, 'samples.jsonl')
+  }
+  /** The questions of the run's evaluations. */
+  get targets(): string {
+    return join(this.path, 'evaluation.jsonl')
+  }
+  /** Entropies by another model, where one judges difficulty. */
+  get difficulty(): string {
+    return join(this.path, 'difficulty.index')
+  }
+  get checkpoints(): string {
+    return join(this.path, 'checkpoints')
+  }
+  get report(): string {
+    return join(this.path, 'report.html')
+  }
+
+  async create(): Promise<void> {
+    await mkdir(this.path, { recursive: true })
+  }
+
+  /** Whether a run has begun here. */
+  async hasRun(): Promise<boolean> {
+    return (await stat(this.manifest).catch(() => undefined)) !== undefined
+  }
+
+  async readConfig(): Promise<RunConfig> {
+    return resolveConfig({ source: await readConfigSource(this.config) })
+  }
+
+  async writeConfig(config: RunConfig): Promise<void> {
+    await writeAtomically(this.config, configYaml(config))
+  }
+
+  async readManifest(): Promise<RunManifest> {
+    try {
+      return JSON.parse(await readFile(this.manifest, 'utf8')) as RunManifest
+    } catch (cause) {
+      throw new ForetokenError('IO', `${this.path} holds no run: ${this.manifest} cannot be read`, { cause })
+    }
+  }
+
+  async writeManifest(manifest: RunManifest): Promise<void> {
+    await writeAtomically(this.manifest, `${JSON.stringify(manifest, undefined, 2)}\n`)
+  }
+}
+
+/** A path as short as possible. */
+export function shown(path: string): string {
+  const short = relative(process.cwd(), path)
+  return short === '' || short.startsWith('..') ? path : short
+}

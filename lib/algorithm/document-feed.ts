@@ -105,7 +105,7 @@ export class DocumentFeed {
 
   private open(cursor: unknown, ignoreChanges: boolean): TextStream {
     const { corpus, part = 'train', epochs = Number.POSITIVE_INFINITY } = this.options
-    return corpus.stream({ part, epochs, ...(cursor !== undefined && { cursor }), ignoreChanges })
+    return corpus.stream({ part, epochs, ...(cursor !== undefined && { cursor: cursor as never }), ignoreChanges })
   }
 
   private tokenize(text: string, id: string): Document | undefined {

@@ -42,7 +42,7 @@ export function sft(options: SftOptions): Method {
     options.traces.stream({
       part: 'all',
       epochs: Number.POSITIVE_INFINITY,
-      ...(cursor !== undefined && { cursor }),
+      ...(cursor !== undefined && { cursor: cursor as never }),
     })
   const prompts = new WeakMap<Tokenizer, Prompt>()
   let traces = open()

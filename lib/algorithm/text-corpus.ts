@@ -23,7 +23,8 @@ export interface TextCorpus {
   stream(options: {
     part?: 'train' | 'held-out' | 'all'
     epochs?: number
-    cursor?: unknown
+    /** What `cursor()` of an earlier stream gave; nobody but the corpus looks into it. */
+    cursor?: never
     ignoreChanges?: boolean
   }): TextStream
 }
@@ -34,7 +35,7 @@ export function textsCorpus(texts: readonly string[]): TextCorpus {
   for (const text of texts) hash.update(`${text}\0`)
   return {
     fingerprint: hash.digest('hex'),
-    stream({ epochs = 1, cursor }) {
+    stream({ epochs = 1, cursor }: { epochs?: number; cursor?: unknown }) {
       let { epoch, next } = (cursor as { epoch: number; next: number } | undefined) ?? { epoch: 0, next: 0 }
       return {
         async next() {

@@ -59,23 +59,25 @@ export async function writeCheckpoint(
   const { directory } = options
   const name = `step-${state.step}`
   const target = join(directory, name)
-  const partial = join(directory, `${name}.partial`)
+  // Everything that a crash can leave behind lies in one folder.
+  const scratch = join(directory, `${name}.partial`)
+  const partial = join(scratch, name)
   try {
     await mkdir(directory, { recursive: true })
     for (const left of await readdir(directory)) {
-      if (/^step-\d+\.(partial|old)$/.test(left)) await rm(join(directory, left), { recursive: true })
+      if (/^step-\d+\.partial$/.test(left)) await rm(join(directory, left), { recursive: true })
     }
+    await mkdir(scratch)
     await engine.save(partial, options.save)
     await engine.saveTrainingState(join(partial, trainingFolder))
     await options.addFiles?.(partial)
     await writeDurably(join(partial, stateFile), `${JSON.stringify(state, null, 1)}\n`)
     await syncDirectory(partial)
     // A run that was taken back to an earlier step comes by this one again.
-    const old = join(directory, `${name}.old`)
-    await rename(target, old).catch(ignoreMissing)
+    await rename(target, join(scratch, 'old')).catch(ignoreMissing)
     await rename(partial, target)
     await syncDirectory(directory)
-    await rm(old, { recursive: true, force: true })
+    await rm(scratch, { recursive: true })
   } catch (cause) {
     if (cause instanceof ForetokenError) throw cause
     throw new ForetokenError('IO', `checkpoint ${target} cannot be written: ${(cause as Error).message}`, { cause })

@@ -7,19 +7,28 @@ import { ForetokenError } from '../engine/errors.js'
  */
 export async function nonFiniteError(engine: Engine, step: number, cause: unknown): Promise<ForetokenError> {
   await engine.zeroGradients()
-  const broken = await findBrokenWeight(engine)
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  const where = broken === undefined ? '' : ` The weights of ${broken} are not finite.`
-  return new ForetokenError('NON_FINITE', `step ${step}: ${reason}.${where} Resume from the last checkpoint`, { cause })
+  const reason = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
+  const { name, size } = await largestWeight(engine)
+  const what = Number.isFinite(size) ? `the largest weight (${size.toPrecision(2)})` : 'a weight that is not finite'
+  return new ForetokenError(
+    'NON_FINITE',
+    `step ${step}: ${reason}. No weight was changed by this update; ${what} is in ${name}. Go back to the last ` +
+      'checkpoint, with a lower learning rate',
+    { cause },
+  )
 }
 
-/** The first parameter with a weight that is not a finite number. */
-async function findBrokenWeight(engine: Engine): Promise<string | undefined> {
+/** The parameter with the largest weight, or the first with one that is not a finite number. */
+async function largestWeight(engine: Engine): Promise<{ name: string; size: number }> {
+  const largest = { name: '', size: -1 }
   for (const { name } of engine.parameters()) {
-    const values = await engine.read(name)
-    if (!values.every(Number.isFinite)) return name
+    for (const value of await engine.read(name)) {
+      const size = Math.abs(value)
+      if (!Number.isFinite(size)) return { name, size }
+      if (size > largest.size) Object.assign(largest, { name, size })
+    }
   }
-  return undefined
+  return largest
 }
 
 /** Whether an error of the engine says that a number was not finite. */

@@ -50,3 +50,17 @@ test('the end-of-text token follows the last part only', async () => {
   // The empty text is its end alone.
   expect(ends).toEqual([true, false, false, true, true, true])
 })
+
+test('a corpus of files is a corpus for feeds', async () => {
+  const { Corpus } = await import('../../lib/corpus/index.js')
+  const file = new URL('../../README.md', import.meta.url).pathname
+  const files = await Corpus.open({ sources: [{ path: file, format: 'text', unit: 'line' }] })
+  const source = feed({ corpus: files, epochs: 1, maxTokens: 1000 })
+  const first = await source.next()
+  const second = feed({ corpus: files, epochs: 1, maxTokens: 1000 })
+  await second.restore(JSON.parse(JSON.stringify(source.state())))
+  expect(first!.document.length).toBeGreaterThan(0)
+  expect(textOf((await second.next())!.document.ids)).toBe(textOf((await source.next())!.document.ids))
+  await source.close()
+  await second.close()
+})

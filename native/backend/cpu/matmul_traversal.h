@@ -21,8 +21,9 @@ namespace {
 // Of the right operand's panels, at a time; beside them the second-level cache holds rows of the left one.
 constexpr int64_t kPanelCacheBytes = 384 << 10;
 
-// How far ahead of a panel's use it is asked for; the processor's own prefetching starts anew at every 4 KiB.
-constexpr int64_t kPrefetchBytes = 4096;
+// How far ahead of its use a panel is asked for, if it comes alone or among others: the processor's own prefetching starts
+// anew at every 4 KiB, and few rows are done with a line before the next has come.
+constexpr int64_t kPrefetchBytes = 12288, kPrefetchBytesOfEach = 4096;
 
 #define FORETOKEN_INLINE inline __attribute__((always_inline))
 
@@ -100,6 +101,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
   using Floats = typename Product::Floats;
   using Words = typename Product::Words;
   constexpr int lanes = Product::lanes, panel_vectors = Product::panel_vectors;
+  constexpr int64_t prefetch_bytes = vectors > panel_vectors ? kPrefetchBytesOfEach : kPrefetchBytes;
   const char* a = tile.a;
   const char* b = tile.b;
   const int64_t row_bytes = tile.a_row_bytes, unit_bytes = tile.a_unit_bytes;
@@ -137,7 +139,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
     step(Phase<0>{}, whole);
     if constexpr (Product::phases == 2) step(Phase<1>{}, whole);
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(b + (v / panel_vectors) * panel_bytes + (v % panel_vectors) * lanes * 4 + kPrefetchBytes);
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(b + (v / panel_vectors) * panel_bytes + (v % panel_vectors) * lanes * 4 + prefetch_bytes);
     a += unit_bytes;
     b += panel_vectors * lanes * 4;
   }
@@ -265,8 +267,8 @@ FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t r
 template <typename Product>
 void multiply_block(const Block& block) {
   constexpr int tile_rows = Product::tile_rows, width = Product::panel_vectors * Product::lanes;
-  // Some panels, kept in the second-level cache while all rows pass by.
-  const int64_t panels = kPanelCacheBytes / (block.units * width * 4 + 1);
+  // For many rows some panels, kept in the second-level cache while the rows pass by; for few, one: all is near then.
+  const int64_t panels = block.row_end - block.row_begin > 4 * tile_rows ? kPanelCacheBytes / (block.units * width * 4 + 1) : 1;
   const int64_t step = (panels > 1 ? panels : 1) * width;
   for (int64_t begin = block.column_begin; begin < block.column_end; begin += step) {
     const int64_t end = begin + step < block.column_end ? begin + step : block.column_end;

@@ -1,3 +1,4 @@
+export * from './algorithm/index.js'
 export { Engine } from './engine/engine.js'
 export { ForetokenError, type ForetokenErrorCode } from './engine/errors.js'
 export type { CrossEntropyTerm, LossTerm, PerToken, PolicyTerm } from './engine/loss-terms.js'
@@ -30,4 +31,6 @@ export type {
   WeightsKind,
 } from './engine/results.js'
 export { type Segment, TokenForest } from './engine/token-forest.js'
+export * from './evaluate/index.js'
+export * from './train/index.js'
 export { version } from './version.js'

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { demoCommand } from './demo.js'
 import { evaluateCommand } from './evaluate.js'
 import { exportCommand } from './export.js'
 import { filterCommand } from './filter.js'
@@ -9,6 +10,7 @@ import { trainCommand } from './train.js'
 
 /** Every command, in the order of the help. */
 export const commands: readonly (() => Command)[] = [
+  demoCommand,
   trainCommand,
   pretrainCommand,
   evaluateCommand,

@@ -53,6 +53,3 @@ export function tokenizerFiles(): Record<string, unknown> {
     },
   }
 }
-
-/** The number of its tokens. */
-export const vocabularySize = characters.length + problemKinds.length + 4

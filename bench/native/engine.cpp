@@ -6,48 +6,24 @@
 //          [--threads 2] [--repeats 3] [--json]
 
 #include <cstdio>
-#include <cstring>
-#include <map>
 #include <string>
 
 #include "core/error.h"
 #include "engine/engine.h"
 #include "model/parameters.h"
 #include "support/ceiling.h"
+#include "support/shapes.h"
 
 using namespace foretoken;
+using bench::random_tokens;
 
 namespace {
 
-struct Shape {
-  const char* name;
-  const char* config;
-};
-
-constexpr Shape kShapes[] = {
-    {"qwen3-12m", R"({"model_type": "qwen3", "vocab_size": 8192, "hidden_size": 384, "num_hidden_layers": 6,
-      "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 1024,
-      "tie_word_embeddings": true, "max_position_embeddings": 4096})"},
-    {"smollm2-135m", R"({"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,
-      "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536, "tie_word_embeddings": true,
-      "max_position_embeddings": 8192})"},
-    {"qwen2.5-0.5b", R"({"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "num_hidden_layers": 24,
-      "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864, "tie_word_embeddings": true,
-      "max_position_embeddings": 32768})"},
-};
-
 struct Options {
-  std::string shape = "qwen3-12m", part;
+  std::string shape = "qwen3-12m", part, json;
   DType dtype = DType::BFloat16;
   int threads = 0, repeats = 3;
 };
-
-std::vector<std::int32_t> random_tokens(std::int64_t count, std::int64_t vocabulary, std::uint32_t stream) {
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = static_cast<std::int32_t>(random_words(7, RandomUse::Sampling, stream, i)[0] % vocabulary);
-  return tokens;
-}
 
 /// Multiplications' parameters: all but the embedding's look-up, the head once.
 double product_parameters(const ModelConfig& config) {
@@ -145,15 +121,13 @@ int main(int argc, char** argv) {
     else { std::fprintf(stderr, "unknown option %s\n", key.c_str()); return 2; }
   }
   try {
-    const Shape* shape = nullptr;
-    for (const Shape& known : kShapes) if (options.shape == known.name) shape = &known;
-    if (!shape) fail(ErrorCode::InvalidArgument, "unknown shape ", options.shape);
+    const bench::Shape& shape = bench::shape_named(options.shape);
     const bench::Ceiling ceiling = bench::measure_ceiling(options.dtype, options.threads);
     EngineOptions engine_options;
     engine_options.dtype = options.dtype;
     engine_options.threads = options.threads;
-    const auto engine = Engine::create(shape->config, {.seed = 1}, engine_options);
-    std::printf("%s %s on %s; product ceiling %.0f GFLOP/s (ours %.0f, oneDNN %.0f)\n", shape->name, name_of(options.dtype),
+    const auto engine = Engine::create(shape.config, {.seed = 1}, engine_options);
+    std::printf("%s %s on %s; product ceiling %.0f GFLOP/s (ours %.0f, oneDNN %.0f)\n", shape.name, name_of(options.dtype),
                 engine->device_description().c_str(), ceiling.best(), ceiling.ours, ceiling.onednn);
     if (options.part.empty() || options.part == "train") bench_train(*engine, options, ceiling);
     if (options.part.empty() || options.part == "rollouts") bench_rollouts(*engine, options, ceiling);

@@ -146,6 +146,8 @@ class Backend {
   virtual void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) = 0;
   /// dweight (O, I) A += dyᵀ · x; dy (N, O) T, x (N, I) T.
   virtual void linear_backward_weight(View dy, View x, View dweight) = 0;
+  /// Scratch that linear_backward_weight takes, for the memory plan.
+  virtual std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const = 0;
   /// dbias (1, O) A += column sums of dy (N, O) T.
   virtual void bias_backward(View dy, View dbias) = 0;
 

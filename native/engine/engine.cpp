@@ -127,22 +127,6 @@ void Engine::set_token_bytes(std::vector<std::uint8_t> bytes, std::vector<std::i
   state_->token_offsets = std::move(offsets);
 }
 
-std::vector<MemoryItem> Engine::memory_plan() const {
-  const State& state = *state_;
-  const auto& specs = state.parameters.specs;
-  const DType matrices = state.matrix_dtype(), vectors = state.vector_dtype();
-  std::vector<MemoryItem> plan;
-  plan.push_back({"weights", ParameterStore::bytes_for(specs, matrices, vectors) +
-                                 Weights::bytes_for(*state.backend, state.config, true)});
-  plan.push_back({"gradients", ParameterStore::bytes_for(specs, vectors, vectors)});
-  plan.push_back({"optimizer", 2 * ParameterStore::bytes_for(specs, matrices, vectors)});
-  plan.push_back({"activations", training_bytes(state, state.options.batch_tokens)});
-  if (state.reference) plan.push_back({"reference weights", state.budget.purposes().at("reference weights")});
-  if (state.average) plan.push_back({"average weights", state.budget.purposes().at("average weights")});
-  plan.push_back({"backend scratch", state.backend->scratch_bytes()});
-  return plan;
-}
-
 std::size_t Engine::memory_held() const { return state_->budget.held() + state_->backend->scratch_bytes(); }
 
 }  // namespace foretoken

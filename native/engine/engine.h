@@ -85,6 +85,16 @@ struct ParameterInfo {
   DType dtype = DType::Float32;        // of the master weights
 };
 
+/// The work that a memory plan is made for.
+struct MemoryPlanOptions {
+  std::int64_t training_tokens = -1;   // packed tokens of the largest micro-batch; negative: batchTokens; 0: no training
+  std::int64_t contexts = 0;           // of rollouts; 0: no sampling
+  std::int64_t context_tokens = 0;
+  std::int64_t rollouts = 1;           // per context
+  std::int64_t new_tokens = 0;         // per rollout, at most
+  std::int64_t max_sequences = 0;      // decoded at once; 0: as sample() decides
+};
+
 struct MemoryItem {
   std::string name;                    // "weights", "gradients", …
   std::size_t bytes = 0;
@@ -125,7 +135,8 @@ class Engine {
   void save_training_state(const std::string& directory);
   void load_training_state(const std::string& directory);
 
-  std::vector<MemoryItem> memory_plan() const;  // planned bytes by purpose, at batch_tokens
+  /// Bytes by purpose that the described work will hold at its peak.
+  std::vector<MemoryItem> memory_plan(const MemoryPlanOptions& options = {}) const;
   std::size_t memory_held() const;              // allocated from the backend now
 
  public:

@@ -36,7 +36,36 @@ void validate(const SampleOptions& options, const TokenForest& forest, std::int6
   require(std::find(banned.begin(), banned.end(), false) != banned.end(), "every token is banned");
 }
 
+/// Rows that go through the network at once, and how many of them get logits.
+struct SamplingRows {
+  std::int64_t sequences, rows, head_rows;
+
+  SamplingRows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts, std::int64_t max_sequences) {
+    const std::int64_t prefill = state.options.batch_tokens;
+    sequences = std::min(contexts * rollouts, max_sequences > 0 ? max_sequences : prefill);
+    rows = std::max(prefill, sequences);
+    head_rows = std::max(sequences, contexts);
+  }
+};
+
 }  // namespace
+
+std::size_t sampling_bytes(const Engine::State& state, const MemoryPlanOptions& options) {
+  AttentionShape shape;
+  shape.heads = static_cast<int>(state.config.num_heads);
+  shape.kv_heads = static_cast<int>(state.config.num_kv_heads);
+  shape.head_dim = static_cast<int>(state.config.head_dim);
+  const SamplingRows rows(state, options.contexts, options.rollouts, options.max_sequences);
+  CachedForwardMemory memory;
+  Arena plan;
+  memory.lay_out(plan, *state.backend, state.config, rows.rows, rows.head_rows);
+  const std::int64_t P = state.backend->page_positions();
+  const std::int64_t context = (options.context_tokens + P - 1) / P;
+  const std::int64_t sequence = (options.context_tokens + options.new_tokens - 1 + P - 1) / P - options.context_tokens / P;
+  std::int64_t pages = options.contexts * (context + options.rollouts * sequence);
+  if (state.options.cache_tokens > 0) pages = std::min(pages, state.options.cache_tokens / P);
+  return plan.used() + static_cast<std::size_t>(pages * state.config.num_layers) * state.backend->page_bytes(shape);
+}
 
 SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& options, const Control& control) {
   State& state = *state_;
@@ -59,16 +88,11 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
   const std::int64_t P = backend.page_positions(), layers = state.config.num_layers;
   const std::size_t page_bytes = backend.page_bytes(covering.attention_shape(0));
   const std::size_t store_page = page_bytes * static_cast<std::size_t>(layers);
-  const std::int64_t rollouts = static_cast<std::int64_t>(options.from.size()) * options.n;
-  const std::int64_t prefill = state.options.batch_tokens;
-  const std::int64_t sequences =
-      std::min(rollouts, options.max_sequences > 0 ? std::int64_t{options.max_sequences} : state.options.batch_tokens);
-  const std::int64_t rows = std::max(prefill, sequences);
+  const SamplingRows rows(state, static_cast<std::int64_t>(options.from.size()), options.n, options.max_sequences);
 
   CachedForwardMemory memory;
   Arena plan;
-  const std::int64_t head_rows = std::max(sequences, static_cast<std::int64_t>(options.from.size()));
-  memory.lay_out(plan, backend, state.config, rows, head_rows);
+  memory.lay_out(plan, backend, state.config, rows.rows, rows.head_rows);
   const std::int64_t least = RolloutScheduler::least_pages(forest, options, P);
   const std::int64_t most = RolloutScheduler::most_pages(forest, options, P);
   std::int64_t pages = most;
@@ -90,11 +114,11 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
   store.page_positions = P;
   store.layer_bytes = page_bytes * static_cast<std::size_t>(pages);
   Arena arena(state.work.reserve(plan.used() + store.layer_bytes * static_cast<std::size_t>(layers)));
-  memory.lay_out(arena, backend, state.config, rows, head_rows);
+  memory.lay_out(arena, backend, state.config, rows.rows, rows.head_rows);
   store.data = arena.bytes(store.layer_bytes * static_cast<std::size_t>(layers));
 
   CachedForward forward(backend, covering, state.head, weights, store, memory);
-  RolloutScheduler scheduler(forest, options, prefill, sequences, pages, P);
+  RolloutScheduler scheduler(forest, options, state.options.batch_tokens, rows.sequences, pages, P);
   return scheduler.run(backend, forward, stop, control);
 }
 

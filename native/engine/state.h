@@ -64,6 +64,9 @@ struct Engine::State {
 /// Bytes of work memory that a training pass over `rows` packed tokens takes, all of them predicted.
 std::size_t training_bytes(const Engine::State& state, std::int64_t rows);
 
+/// Bytes of work memory that sampling as described takes when the store may hold all of it.
+std::size_t sampling_bytes(const Engine::State& state, const MemoryPlanOptions& options);
+
 /// The values of a contiguous view, widened.
 std::vector<double> download_values(Backend& backend, View view);
 std::vector<float> download_floats(Backend& backend, View view);

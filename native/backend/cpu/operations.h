@@ -45,6 +45,7 @@ class CpuBackend final : public Backend {
   void linear_forward(View x, const Weight& weight, View bias, View residual, View y) override;
   void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) override;
   void linear_backward_weight(View dy, View x, View dweight) override;
+  std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const override;
   void bias_backward(View dy, View dbias) override;
 
   void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,

@@ -71,6 +71,7 @@ export async function policyUpdates(
       number,
       number,
     ]
+    if (begin === end) continue
     const lengths = rewarded.slice(begin, end).flatMap((group) => group.lengths)
     const trained: TrainedGroup[] = []
     for (let i = begin; i < end; ++i) {
@@ -127,8 +128,9 @@ async function policyUpdate(
     terms.policy = policy
   }
   if (options.auxiliary && options.auxiliary.coefficient !== 0) {
-    terms.auxiliary = auxiliaryTerm(tools, forest, all, options.auxiliary)
-    // The policy's arrays were laid out per segment, so the forest may have grown since.
+    // The policy's arrays are laid out per segment, so the forest may grow under them.
+    const auxiliary = auxiliaryTerm(tools, forest, all, options.auxiliary)
+    if (auxiliary.weights.includes(1)) terms.auxiliary = auxiliary
   }
   return Object.keys(terms).length > 0 ? { forest, terms, temperature } : undefined
 }
@@ -139,7 +141,7 @@ function auxiliaryTerm(
   forest: TokenForest,
   groups: readonly AnswerGroup[],
   { coefficient, maskTargets = true }: NonNullable<PolicyOptions['auxiliary']>,
-): CrossEntropyTerm {
+): CrossEntropyTerm & { weights: Float32Array } {
   const begins = new Map<AnswerGroup['target']['document'], number>()
   for (const { target } of groups) {
     if (begins.has(target.document)) continue

@@ -111,7 +111,7 @@ export function rpt(options: RptOptions = {}): Method {
 }
 
 /** What decides the run, as JSON; an index of difficulties counts by what it was made from. */
-function settingsOf({ targets, ...options }: RptOptions): unknown {
+function settingsOf({ targets, samplesPerStep: _, ...options }: RptOptions): unknown {
   const difficulty = typeof targets?.difficulty === 'object' ? targets.difficulty.header : targets?.difficulty
   return { ...options, targets: { ...targets, ...(difficulty !== undefined && { difficulty }) } }
 }

@@ -106,6 +106,19 @@ describe('a step of rpt', () => {
     })
   })
 
+  test('has no update for nothing: more updates than groups, or texts whose every token is masked', async () => {
+    const answers = ['</think>\\boxed{1}', '</think>\\boxed{2}']
+    const many = small({ updatesPerBatch: 5, auxiliary: { coefficient: 1 } })
+    const plan = (await many.collect(scriptedTools({ method: many, entropyOf, texts: ['a1b2'], answers })))!
+    expect(plan.updates.map(({ terms }) => Object.keys(terms))).toEqual([
+      ['policy', 'auxiliary'],
+      ['policy', 'auxiliary'],
+    ])
+    const masked = small({ auxiliary: { coefficient: 1 } })
+    const nothing = scriptedTools({ method: masked, entropyOf, texts: ['a1'], answers: ['no'] })
+    expect((await masked.collect(nothing))!.updates).toEqual([])
+  })
+
   test('asks about long documents in parts that fit the prompt', async () => {
     const method = small({ maxPromptTokens: 7 + 4 + 1, contextsPerStep: 100, targets: { by: 'random', minContext: 0 } })
     const tools = scriptedTools({ method, texts: ['0123456789ab'] })

@@ -18,8 +18,12 @@ std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim) 
   return kQueryTile * (2 * padded(head_dim) + padded(longest_path) + kPagePositions);
 }
 
+std::int64_t attention_path_floats(std::int64_t longest_path, int head_dim) {
+  return 2 * (padded(longest_path) + kPagePositions) * padded(head_dim);
+}
+
 std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim) {
-  return 5 * (padded(longest_path) + kPagePositions) * padded(head_dim) +
+  return 3 * (padded(longest_path) + kPagePositions) * padded(head_dim) +
          kQueryTile * (3 * padded(head_dim) + 2 * 4 * kPagePositions);
 }
 
@@ -100,46 +104,89 @@ void CpuBackend::attention_forward(View q, const void* pages, const PagedPaths& 
   });
 }
 
+// A run's rows are cut into pieces of kPieceRows. The pieces of a tree add their shares to dk and dv in order; where
+// there are too few trees and kv heads for the threads, pieces of one tree are computed at the same time, a wave of them
+// after the other, and their shares added afterwards, which gives the same bits.
 void CpuBackend::attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
                                     const AttentionShape& shape, View dq, View dk, View dv) {
+  constexpr std::int32_t kPieceRows = 256;
+  fill_zero(dk);
+  fill_zero(dv);
   query_runs_.clear();
-  for (std::int64_t r = 0; r < paths.runs_count; ++r) {
-    const Run& run = paths.runs[r];
-    query_runs_.push_back({run.row, run.count, run.position, paths.path_rows + paths.path_begin[r]});
+  tree_pieces_.assign(1, 0);
+  for (std::int64_t tree = 0; tree < paths.trees_count; ++tree) {
+    for (std::int32_t r = paths.trees[tree]; r < paths.trees[tree + 1]; ++r) {
+      const Run& run = paths.runs[r];
+      for (std::int32_t i = 0; i < run.count; i += kPieceRows)
+        query_runs_.push_back({run.row + i, std::min(kPieceRows, run.count - i), run.position + i,
+                               paths.path_rows + paths.path_begin[r]});
+    }
+    tree_pieces_.push_back(static_cast<std::int64_t>(query_runs_.size()));
   }
+
+  AttentionPiece whole;
+  whole.q = q.data;
+  whole.q_stride = q.stride;
+  whole.k = k.data;
+  whole.k_stride = k.stride;
+  whole.v = v.data;
+  whole.v_stride = v.stride;
+  whole.out = out.data;
+  whole.out_stride = out.stride;
+  whole.dout = dout.as<float>();
+  whole.dout_stride = dout.stride;
+  whole.lse = lse.as<float>();
+  whole.lse_stride = lse.stride;
+  whole.dq = dq.as<float>();
+  whole.dq_stride = dq.stride;
+  whole.dk = dk.as<float>();
+  whole.dk_stride = dk.stride;
+  whole.dv = dv.as<float>();
+  whole.dv_stride = dv.stride;
+  whole.group = shape.heads / shape.kv_heads;
+  whole.head_dim = shape.head_dim;
+  whole.scale = shape.scale;
+  whole.window = shape.window;
+
+  const std::int64_t heads = shape.kv_heads, threads = team_.size();
+  const bool by_trees = paths.trees_count * heads >= 4 * threads || threads == 1;
+  const std::int64_t at_once = by_trees ? threads : 4 * threads;  // shares that are held
+  const std::int64_t path_floats = attention_path_floats(paths.longest_path, shape.head_dim);
   const std::int64_t floats = attention_backward_scratch(paths.longest_path, shape.head_dim);
-  float* memory = scratch(team_.size(), floats);
-  team_.parallel_for(paths.trees_count * shape.kv_heads, [&](std::int64_t task, int worker) {
-    const std::int64_t index = task / shape.kv_heads;
-    AttentionTree tree;
-    tree.q = q.data;
-    tree.q_stride = q.stride;
-    tree.k = k.data;
-    tree.k_stride = k.stride;
-    tree.v = v.data;
-    tree.v_stride = v.stride;
-    tree.out = out.data;
-    tree.out_stride = out.stride;
-    tree.dout = dout.as<float>();
-    tree.dout_stride = dout.stride;
-    tree.lse = lse.as<float>();
-    tree.lse_stride = lse.stride;
-    tree.dq = dq.as<float>();
-    tree.dq_stride = dq.stride;
-    tree.dk = dk.as<float>();
-    tree.dk_stride = dk.stride;
-    tree.dv = dv.as<float>();
-    tree.dv_stride = dv.stride;
-    tree.kv_head = static_cast<int>(task % shape.kv_heads);
-    tree.group = shape.heads / shape.kv_heads;
-    tree.head_dim = shape.head_dim;
-    tree.scale = shape.scale;
-    tree.window = shape.window;
-    tree.runs = query_runs_.data() + paths.trees[index];
-    tree.runs_count = paths.trees[index + 1] - paths.trees[index];
-    tree.scratch = memory + worker * floats;
-    kernels_.attention_backward(tree);
-  });
+  float* shares = scratch(1, at_once * path_floats + threads * floats);
+  float* memory = shares + at_once * path_floats;
+  const auto piece_of = [&](std::int64_t index, std::int64_t head, std::int64_t share) {
+    AttentionPiece piece = whole;
+    piece.run = query_runs_[static_cast<std::size_t>(index)];
+    piece.kv_head = static_cast<int>(head);
+    piece.dpath = shares + share * path_floats;
+    return piece;
+  };
+
+  if (by_trees) {
+    team_.parallel_for(paths.trees_count * heads, [&](std::int64_t task, int worker) {
+      for (std::int64_t i = tree_pieces_[task / heads]; i < tree_pieces_[task / heads + 1]; ++i) {
+        AttentionPiece piece = piece_of(i, task % heads, worker);
+        piece.scratch = memory + worker * floats;
+        kernels_.attention_backward(piece);
+        kernels_.attention_backward_add(piece);
+      }
+    });
+    return;
+  }
+  const std::int64_t tasks = static_cast<std::int64_t>(query_runs_.size()) * heads;
+  for (std::int64_t begin = 0; begin < tasks; begin += at_once) {
+    const std::int64_t wave = std::min(at_once, tasks - begin);
+    team_.parallel_for(wave, [&](std::int64_t i, int worker) {
+      AttentionPiece piece = piece_of((begin + i) / heads, (begin + i) % heads, i);
+      piece.scratch = memory + worker * floats;
+      kernels_.attention_backward(piece);
+    });
+    team_.parallel_for(heads, [&](std::int64_t head, int) {
+      for (std::int64_t i = 0; i < wave; ++i)
+        if ((begin + i) % heads == head) kernels_.attention_backward_add(piece_of((begin + i) / heads, head, i));
+    });
+  }
 }
 
 }  // namespace foretoken::cpu

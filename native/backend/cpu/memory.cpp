@@ -36,7 +36,7 @@ void CpuBackend::download(void* host, const void* device, std::size_t bytes) {
 
 std::size_t CpuBackend::scratch_bytes() const {
   return scratch_.bytes() + gradient_workspace_.bytes() + query_rows_.capacity() * sizeof(QueryRow) +
-         query_runs_.capacity() * sizeof(QueryRun);
+         query_runs_.capacity() * sizeof(QueryRun) + tree_pieces_.capacity() * sizeof(std::int64_t);
 }
 
 float* CpuBackend::scratch(std::int64_t parts, std::int64_t floats) {

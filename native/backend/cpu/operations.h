@@ -126,7 +126,8 @@ class CpuBackend final : public Backend {
   AlignedMemory scratch_;
   GradientWorkspace gradient_workspace_;
   std::vector<QueryRow> query_rows_;
-  std::vector<QueryRun> query_runs_;
+  std::vector<QueryRun> query_runs_;       // pieces of attention_backward
+  std::vector<std::int64_t> tree_pieces_;  // where each tree's begin, and the end
 };
 
 }  // namespace foretoken::cpu

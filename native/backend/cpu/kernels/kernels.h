@@ -94,8 +94,8 @@ struct QueryRun {
   const std::int32_t* path_rows;
 };
 
-/// The gradients of one kv head's attention in one tree.
-struct AttentionTree {
+/// The gradients of one kv head's attention from some neighbouring query rows of one path.
+struct AttentionPiece {
   const void* q = nullptr;         // (N, H·D) T
   std::int64_t q_stride = 0;
   const void* k = nullptr;         // (N, K·D) T
@@ -117,8 +117,8 @@ struct AttentionTree {
   int kv_head = 0, group = 0, head_dim = 0;   // group = H / K
   float scale = 0;
   std::int32_t window = 0;
-  const QueryRun* runs = nullptr;  // parents before children
-  std::int64_t runs_count = 0;
+  QueryRun run = {};
+  float* dpath = nullptr;          // attention_path_floats: this piece's share of dk and dv along the path
   float* scratch = nullptr;        // attention_backward_scratch floats
 };
 
@@ -180,7 +180,10 @@ struct Kernels {
   /// One key (D) or one value (D) of T into lane `lane` of the page of its head.
   void (*cache_write)(const void* k, const void* v, int head_dim, int lane, void* page_of_head);
   void (*attention_forward)(const AttentionTile&);
-  void (*attention_backward)(const AttentionTree&);
+  /// dq of the piece's rows, and its share of dk and dv into dpath.
+  void (*attention_backward)(const AttentionPiece&);
+  /// Adds the share to dk and dv.
+  void (*attention_backward_add)(const AttentionPiece&);
 
   /// Statistics of the softmax of logits · inverse_temperature; `weights` (cols), unless null, becomes exp(z − max).
   RowStatistics (*row_statistics)(const float* logits, std::int64_t cols, float inverse_temperature, float* weights);
@@ -200,6 +203,7 @@ struct Kernels {
 
 /// Floats of scratch that attention takes for paths of up to `longest_path` positions.
 std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim);
+std::int64_t attention_path_floats(std::int64_t longest_path, int head_dim);
 std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim);
 
 /// The kernels for `isa` (AVX-512 also serves AVX512-BF16).

@@ -33,6 +33,7 @@ constexpr Kernels kKernels = {
     .cache_write = cache_write<T>,
     .attention_forward = attention_forward<T>,
     .attention_backward = attention_backward<T>,
+    .attention_backward_add = attention_backward_add,
     .row_statistics = row_statistics,
     .top_values = top_values,
     .logprob_backward = logprob_backward<T>,

@@ -1,4 +1,5 @@
 export * from './algorithm/index.js'
+export * from './corpus/index.js'
 export { Engine } from './engine/engine.js'
 export { ForetokenError, type ForetokenErrorCode } from './engine/errors.js'
 export type { CrossEntropyTerm, LossTerm, PerToken, PolicyTerm } from './engine/loss-terms.js'
@@ -9,6 +10,7 @@ export type {
   CreateOptions,
   EngineOptions,
   Initialisation,
+  MemoryPlanOptions,
   SampleOptions,
   SaveOptions,
   ScoreOptions,
@@ -32,5 +34,7 @@ export type {
 } from './engine/results.js'
 export { type Segment, TokenForest } from './engine/token-forest.js'
 export * from './evaluate/index.js'
+export * from './reward/index.js'
+export * from './text/index.js'
 export * from './train/index.js'
 export { version } from './version.js'

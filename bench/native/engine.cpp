@@ -3,7 +3,7 @@
 // against the bytes of weights that a step must read.
 //
 //   engine [--shape qwen3-12m|smollm2-135m|qwen2.5-0.5b] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
-//          [--threads 2] [--repeats 3] [--json]
+//          [--threads 2] [--repeats 3] [--json yes]
 
 #include <cstdio>
 #include <string>
@@ -20,10 +20,22 @@ using bench::random_tokens;
 namespace {
 
 struct Options {
-  std::string shape = "qwen3-12m", part, json;
+  std::string shape = "qwen3-12m", part;
+  bool json = false;
   DType dtype = DType::BFloat16;
   int threads = 0, repeats = 3;
 };
+
+/// One result: for people, or a line of JSON for bench/peers.mjs.
+void report(const Options& options, const char* what, double value, const char* unit, double share, const std::string& note) {
+  if (options.json)
+    std::printf("{\"what\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"share\": %.4f}\n", what, value, unit, share);
+  else if (share > 0)
+    std::printf("%-12s %10.4g %-6s %5.1f %% of the product's ceiling; %s\n", what, value, unit, 100 * share, note.c_str());
+  else
+    std::printf("%-12s %10.4g %-6s %s\n", what, value, unit, note.c_str());
+  std::fflush(stdout);
+}
 
 /// Multiplications' parameters: all but the embedding's look-up, the head once.
 double product_parameters(const ModelConfig& config) {
@@ -46,7 +58,7 @@ void update(Engine& engine) {
 }
 
 void bench_train(Engine& engine, const Options& options, const bench::Ceiling& ceiling) {
-  constexpr std::int64_t sequences = 8, length = 256;
+  constexpr std::int64_t sequences = 8, length = 192;
   const ModelConfig& config = engine.config();
   TokenForest forest;
   for (std::uint32_t s = 0; s < sequences; ++s) forest.add(-1, random_tokens(length, config.vocab_size, s));
@@ -55,7 +67,8 @@ void bench_train(Engine& engine, const Options& options, const bench::Ceiling& c
   const auto pass = [&] { engine.accumulate(forest, terms, {}, {}); update(engine); };
   const double time = bench::best_time(pass, options.repeats, 0.1);
   const double rate = sequences * length / time;
-  std::printf("train     %8.0f tok/s  %5.1f %% of the product's ceiling\n", rate, rate * flops / ceiling.best() * 1e-7);
+  report(options, "train", rate, "tok/s", rate * flops / ceiling.best() * 1e-9,
+         std::to_string(sequences) + " sequences of " + std::to_string(length));
 }
 
 void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling& ceiling) {
@@ -71,8 +84,10 @@ void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling
     const double rate = count * fresh / time;
     // A step reads every weight once and computes 2 FLOPs per weight and sequence; the prompt is computed once.
     const double flops = (2 * product_parameters(config) + attention_flops(config, prompt)) * count * (fresh + prompt);
-    std::printf("rollouts  %8.0f tok/s  %5.1f %% of the product's ceiling, weights at %5.1f GB/s, %d sequences\n", rate,
-                flops / time / ceiling.best() * 1e-7, weight_bytes * fresh / time * 1e-9, count);
+    const std::string what = "rollouts-" + std::to_string(count);
+    report(options, what.c_str(), rate, "tok/s", flops / time / ceiling.best() * 1e-9,
+           "weights read at " + std::to_string(weight_bytes * fresh / time * 1e-9).substr(0, 5) + " GB/s; prompts of " +
+               std::to_string(prompt) + ", " + std::to_string(fresh) + " new tokens");
   }
 }
 
@@ -103,8 +118,10 @@ void bench_grpo(Engine& engine, const Options& options) {
     training = bench::seconds() - begin;
   };
   const double time = bench::best_time(step, options.repeats, 0.05);
-  std::printf("GRPO step %8.3f s (last: rollouts %.3f, update %.3f): %d contexts of %d, G %d, %d new tokens\n", time, sampling,
-              training, contexts, prompt, group, fresh);
+  report(options, "grpo-step", time, "s", 0,
+         "rollouts " + std::to_string(sampling).substr(0, 6) + ", update " + std::to_string(training).substr(0, 6) + "; " +
+             std::to_string(contexts) + " contexts of " + std::to_string(prompt) + ", G " + std::to_string(group) + ", " +
+             std::to_string(fresh) + " new tokens");
 }
 
 }  // namespace
@@ -118,6 +135,7 @@ int main(int argc, char** argv) {
     else if (key == "--part") options.part = value;
     else if (key == "--threads") options.threads = std::stoi(value);
     else if (key == "--repeats") options.repeats = std::stoi(value);
+    else if (key == "--json") options.json = value == "yes";
     else { std::fprintf(stderr, "unknown option %s\n", key.c_str()); return 2; }
   }
   try {
@@ -127,7 +145,7 @@ int main(int argc, char** argv) {
     engine_options.dtype = options.dtype;
     engine_options.threads = options.threads;
     const auto engine = Engine::create(shape.config, {.seed = 1}, engine_options);
-    std::printf("%s %s on %s; product ceiling %.0f GFLOP/s (ours %.0f, oneDNN %.0f)\n", shape.name, name_of(options.dtype),
+    if (!options.json) std::printf("%s %s on %s; product ceiling %.0f GFLOP/s (ours %.0f, oneDNN %.0f)\n", shape.name, name_of(options.dtype),
                 engine->device_description().c_str(), ceiling.best(), ceiling.ours, ceiling.onednn);
     if (options.part.empty() || options.part == "train") bench_train(*engine, options, ceiling);
     if (options.part.empty() || options.part == "rollouts") bench_rollouts(*engine, options, ceiling);

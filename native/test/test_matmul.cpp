@@ -227,6 +227,10 @@ TEST("packing rounds float32 to bfloat16 and widens bfloat16 exactly, whichever 
         const PackedMatrix other = packed(team, matmul_for(isa), dtype, turned, k, n, false);
         CHECK(std::memcmp(expected.data(), one.data(), one.bytes()) == 0);
         CHECK(std::memcmp(expected.data(), other.data(), one.bytes()) == 0);
+        AlignedMemory arena(one.bytes());
+        PackedMatrix elsewhere(matmul_for(isa), dtype, k, n, arena.data());
+        pack(team, elsewhere, wide.view(), true);
+        CHECK(std::memcmp(expected.data(), arena.data(), one.bytes()) == 0);
       }
     }
   }

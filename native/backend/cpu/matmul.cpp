@@ -20,7 +20,7 @@ constexpr std::int64_t kGradientTokens = 512;
 // What a thread holds of each operand of a gradient, rearranged.
 constexpr std::int64_t kGradientInputBytes = 2 << 20, kGradientOutputBytes = 512 << 10;
 // Below it, handing work to another thread takes longer than the work.
-constexpr std::int64_t kStepsWorthSharing = 6000;
+constexpr std::int64_t kStepsWorthSharing = 4000;
 // A task is long enough not to notice that it is handed out, and of panels enough for tasks to be about equal; there are
 // many, so that a thread which the system holds up delays the rest little.
 constexpr std::int64_t kStepsOfATask = 30000, kPanelsOfATask = 4, kTasksPerThread = 8;
@@ -73,13 +73,13 @@ void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const 
 AlignedMemory::AlignedMemory(std::size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   constexpr std::size_t kLine = 64, kHugePage = std::size_t{1} << 21;
-  const std::size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
-  const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  if (rounded >= bytes) data_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, rounded)));
-  if (!data_) fail(ErrorCode::OutOfMemory, "the system refused ", bytes, " bytes for a matrix product's operand");
+  const std::size_t rounded = (bytes + kLine - 1) / kLine * kLine;
+  if (rounded >= bytes) data_.reset(static_cast<std::byte*>(std::aligned_alloc(bytes >= kHugePage ? kHugePage : kLine, rounded)));
+  if (!data_) fail(ErrorCode::OutOfMemory, "the system refused ", bytes, " bytes for the operands of matrix products");
 #ifdef __linux__
-  // Panels are read from end to end: with 4 KiB pages the prefetchers stop at every 64th line.
-  if (alignment == kHugePage) madvise(data_.get(), rounded, MADV_HUGEPAGE);
+  // Panels are read from end to end, and translating addresses page by page would take a good part of the time. Only
+  // whole huge pages are asked for, so that no more memory is used than was planned; a refusal does no harm.
+  if (bytes >= kHugePage) madvise(data_.get(), bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
 }
 
@@ -103,10 +103,15 @@ std::size_t PackedMatrix::bytes_for(const Matmul& matmul, DType dtype, std::int6
 }
 
 PackedMatrix::PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n)
-    : memory_(bytes_for(matmul, dtype, k, n)), matmul_(&matmul), dtype_(dtype), k_(k), n_(n) {}
+    : owned_(bytes_for(matmul, dtype, k, n)), data_(owned_.data()), matmul_(&matmul), dtype_(dtype), k_(k), n_(n) {}
+
+PackedMatrix::PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n, std::byte* memory)
+    : data_(memory), matmul_(&matmul), dtype_(dtype), k_(k), n_(n) {
+  invariant(reinterpret_cast<std::uintptr_t>(memory) % 64 == 0, "the memory of a packed matrix starts on a cache line");
+}
 
 void pack(ThreadTeam& team, PackedMatrix& into, const MatrixView& source, bool transposed) {
-  if (into.bytes() == 0) return;
+  if (into.k() == 0 || into.n() == 0) return;
   invariant(source.dtype == DType::Float32 || source.dtype == DType::BFloat16, "pack takes float32 or bfloat16");
   const MatmulKernels& kernels = kernels_for(*into.matmul(), into.dtype());
   const std::int64_t k = into.k(), width = kernels.panel_columns;

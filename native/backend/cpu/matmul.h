@@ -44,7 +44,7 @@ struct MutableMatrixView {
   MutableMatrixView(BFloat16* data_, std::int64_t stride_) : MutableMatrixView(data_, stride_, DType::BFloat16) {}
 };
 
-/// Uninitialised memory on a cache line's boundary (on a huge page's, when it is large); throws OutOfMemory.
+/// Uninitialised memory on a cache line's boundary, in huge pages as far as it is large; throws OutOfMemory.
 class AlignedMemory {
  public:
   AlignedMemory() = default;
@@ -63,21 +63,27 @@ class AlignedMemory {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
+  /// Owns its memory; throws OutOfMemory.
   PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n);
+  /// Lies in `bytes_for` bytes of somebody's arena, on a cache line's boundary, which must outlive it.
+  PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n, std::byte* memory);
+  PackedMatrix(PackedMatrix&& other) = default;
+  PackedMatrix& operator=(PackedMatrix&& other) = default;
 
-  /// The memory that the constructor will take.
+  /// The memory that it takes; a multiple of 64.
   static std::size_t bytes_for(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n);
 
   DType dtype() const { return dtype_; }
   std::int64_t k() const { return k_; }
   std::int64_t n() const { return n_; }
-  std::size_t bytes() const { return memory_.bytes(); }
-  std::byte* data() const { return memory_.data(); }
+  std::size_t bytes() const { return matmul_ == nullptr ? 0 : bytes_for(*matmul_, dtype_, k_, n_); }
+  std::byte* data() const { return data_; }
   /// The kernels that the panels are laid out for; null for an empty matrix.
   const Matmul* matmul() const { return matmul_; }
 
  private:
-  AlignedMemory memory_;
+  AlignedMemory owned_;
+  std::byte* data_ = nullptr;
   const Matmul* matmul_ = nullptr;
   DType dtype_ = DType::Float32;
   std::int64_t k_ = 0, n_ = 0;

@@ -92,6 +92,7 @@ struct Tile {
   void* out;
   int64_t out_stride;
   bool out_bfloat16;
+  int64_t columns;   // of the output; a panel's further ones are only computed
 };
 
 /// Sums of `rows` rows by `vectors` vectors of columns (of one panel, or of neighbouring ones), all held in registers:
@@ -108,17 +109,17 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
   const int64_t panel_bytes = tile.units * (panel_vectors * lanes * 4);
 
   Floats sum[rows][vectors];
-  if (tile.start == nullptr) {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
+  for (int v = 0; v < vectors; ++v) {
 #pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[r][v] = Floats{};
-    }
-  } else {
+    for (int r = 0; r < rows; ++r) sum[r][v] = Floats{};
+  }
+  if (tile.start != nullptr) {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
+    for (int v = 0; v < vectors; ++v) {
+      if (v * lanes >= tile.columns) break;
 #pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[r][v] = load<Floats>(tile.start + r * tile.start_stride + v * lanes);
+      for (int r = 0; r < rows; ++r) sum[r][v] = load<Floats>(tile.start + r * tile.start_stride + v * lanes);
     }
   }
 
@@ -150,41 +151,34 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
     }
   }
 
-  if (tile.bias != nullptr) {
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) {
+  for (int v = 0; v < vectors; ++v) {
+    if (v * lanes >= tile.columns) break;
+    if (tile.bias != nullptr) {
       const Floats bias = load<Floats>(tile.bias + v * lanes);
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) sum[r][v] += bias;
     }
-  }
-  if (tile.residual != nullptr) {
+    if (tile.residual != nullptr) {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) sum[r][v] += load<Floats>(tile.residual + r * tile.residual_stride + v * lanes);
+      for (int r = 0; r < rows; ++r) sum[r][v] += load<Floats>(tile.residual + r * tile.residual_stride + v * lanes);
     }
-  }
-  if (tile.out_bfloat16) {
+    if (tile.out_bfloat16) {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) {
+      for (int r = 0; r < rows; ++r) {
         store<typename Product::Halves>(static_cast<uint16_t*>(tile.out) + r * tile.out_stride + v * lanes, Product::narrow(sum[r][v]));
       }
-    }
-  } else {
+    } else {
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < vectors; ++v) store<Floats>(static_cast<float*>(tile.out) + r * tile.out_stride + v * lanes, sum[r][v]);
+      for (int r = 0; r < rows; ++r) store<Floats>(static_cast<float*>(tile.out) + r * tile.out_stride + v * lanes, sum[r][v]);
     }
   }
 }
 
-/// A tile whose last vector is wider than the matrix: `whole` computes it beside, of which `columns` are then copied.
+/// A tile whose last vector is wider than the matrix: `whole` computes it beside, and what there is room for is copied.
 template <typename Product>
-__attribute__((noinline)) void multiply_edge_tile(void (*whole)(const Tile&), const Tile& tile, int rows, int width, int64_t columns) {
+__attribute__((noinline)) void multiply_edge_tile(void (*whole)(const Tile&), const Tile& tile, int rows, int width) {
+  const int64_t columns = tile.columns;
   float sums[Product::tile_rows * Product::panel_vectors * Product::lanes] = {};
   Tile inner = tile;
   if (tile.start != nullptr) {
@@ -198,6 +192,7 @@ __attribute__((noinline)) void multiply_edge_tile(void (*whole)(const Tile&), co
   inner.out = sums;
   inner.out_stride = width;
   inner.out_bfloat16 = false;
+  inner.columns = width;
   whole(inner);
   for (int r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) {
@@ -222,15 +217,16 @@ constexpr int most_panels(int rows) {
   return panels < 4 ? panels : 4;
 }
 
-/// The tile of `columns` columns, all that `vectors` vectors or fewer hold.
+/// The tile's columns, all that `vectors` vectors or fewer hold. Only tiles of one panel come in all widths: where several
+/// are side by side, a vector too many costs little.
 template <typename Product, int rows, int vectors>
-FORETOKEN_INLINE void multiply_columns(const Tile& tile, int64_t columns) {
-  if constexpr (vectors > 1) {
-    if (columns <= (vectors - 1) * Product::lanes) return multiply_columns<Product, rows, vectors - 1>(tile, columns);
+FORETOKEN_INLINE void multiply_columns(const Tile& tile) {
+  constexpr int fewer = vectors - (most_panels<Product>(rows) > 1 ? Product::panel_vectors : 1);
+  if constexpr (fewer > 0) {
+    if (tile.columns <= fewer * Product::lanes) return multiply_columns<Product, rows, fewer>(tile);
   }
-  constexpr int width = vectors * Product::lanes;
-  if (columns == width) multiply_tile<Product, rows, vectors>(tile);
-  else multiply_edge_tile<Product>(multiply_tile<Product, rows, vectors>, tile, rows, width, columns);
+  if (tile.columns % Product::lanes == 0) multiply_tile<Product, rows, vectors>(tile);
+  else multiply_edge_tile<Product>(multiply_tile<Product, rows, vectors>, tile, rows, vectors * Product::lanes);
 }
 
 /// `count` rows from `row`, which are `rows` or fewer, by the columns [begin, end).
@@ -252,14 +248,14 @@ FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t r
                        block.bias == nullptr ? nullptr : block.bias + column,
                        block.residual == nullptr ? nullptr : block.residual + row * block.residual_stride + column,
                        block.residual_stride,
-                       static_cast<char*>(block.out) + (block.out_bfloat16 ? 2 : 4) * out_at, block.out_stride, block.out_bfloat16};
+                       static_cast<char*>(block.out) + (block.out_bfloat16 ? 2 : 4) * out_at, block.out_stride, block.out_bfloat16, columns};
     if (block.start != nullptr && row + rows < block.row_end) {
       // The next rows' sums are far away in memory, and all of a tile waits for where it starts from.
       for (int64_t r = row + rows; r < row + 2 * rows && r < block.row_end; ++r) {
         for (int64_t c = 0; c < columns; c += 16) __builtin_prefetch(block.start + r * block.start_stride + column + c, 1);
       }
     }
-    multiply_columns<Product, rows, panels * Product::panel_vectors>(tile, columns);
+    multiply_columns<Product, rows, panels * Product::panel_vectors>(tile);
     column += columns;
   }
 }

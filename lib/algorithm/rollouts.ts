@@ -43,12 +43,15 @@ export interface AnswerGroup {
   answers: Answer[]
 }
 
-/** Samples G answers to every target and judges them. `attempt` counts the batches of a step. */
+/**
+ * Samples G answers to every target and judges them. For several batches in a step: `attempt` counts them, `firstGroup`
+ * the groups before.
+ */
 export async function rollOut(
   tools: StepTools,
   prompt: Prompt,
   targets: readonly Target[],
-  options: SamplingOptions & { rolloutsPerContext: number; attempt: number; firstGroup: number },
+  options: SamplingOptions & { rolloutsPerContext: number; attempt?: number; firstGroup?: number },
 ): Promise<AnswerGroup[]> {
   if (targets.length === 0) return []
   const { tokenizer } = tools
@@ -64,7 +67,7 @@ export async function rollOut(
       topK: options.topK,
       topP: options.topP,
       minP: options.minP,
-      seed: deriveSeed(tools.seed, drawFor.rollouts, tools.step, options.attempt),
+      seed: deriveSeed(tools.seed, drawFor.rollouts, tools.step, options.attempt ?? 0),
       stop: { tokens: options.stopTokens ?? tokenizer.stopIds, texts: options.stopTexts },
       bannedTokens: options.bannedTokens,
       onProgress: (done, total) => tools.progress('rollouts', done, total),
@@ -81,7 +84,7 @@ export async function rollOut(
           prompt: question,
           response: tokens,
           stop,
-          group: options.firstGroup + i,
+          group: (options.firstGroup ?? 0) + i,
         }),
       )
     })

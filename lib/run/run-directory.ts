@@ -1,4 +1,4 @@
-import { mkdir, readFile, stat } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { ForetokenError } from '../engine/errors.js'
 import type { RunConfig } from './config-schema.js'
@@ -41,6 +41,15 @@ export class RunDirectory {
 
   async create(): Promise<void> {
     await mkdir(this.path, { recursive: true })
+  }
+
+  /** Removes a run, and nothing else that may lie beside it. */
+  async clear(): Promise<void> {
+    const { config, manifest, metrics, samples, targets, difficulty, checkpoints, report } = this
+    // The manifest goes last: until then this is a run.
+    for (const path of [config, metrics, samples, targets, difficulty, checkpoints, report, manifest]) {
+      await rm(path, { recursive: true, force: true })
+    }
   }
 
   /** Whether a run has begun here. */

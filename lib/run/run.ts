@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { ForetokenError } from '../engine/errors.js'
 import { evaluate } from '../evaluate/evaluate.js'
@@ -58,7 +57,7 @@ export interface RunResult {
 export async function startRun(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
   const run = new RunDirectory(resolve(config.output ?? defaultOutput(config)))
   const display = new RunDisplay(options.stream ?? process.stderr, config.logging.progressSeconds, config.steps)
-  const from = await findStart(run, config, options)
+  const from = await findStart(run, config, options, display)
 
   const abort = new AbortController()
   const interruption = new Interruption((signal) => {
@@ -86,7 +85,12 @@ export async function startRun(config: RunConfig, options: RunOptions = {}): Pro
 }
 
 /** The checkpoint to go on from; undefined for a new run. */
-async function findStart(run: RunDirectory, config: RunConfig, options: RunOptions): Promise<Checkpoint | undefined> {
+async function findStart(
+  run: RunDirectory,
+  config: RunConfig,
+  options: RunOptions,
+  display: RunDisplay,
+): Promise<Checkpoint | undefined> {
   const exists = await run.hasRun()
   if (!options.resume) {
     if (exists && !options.overwrite) {
@@ -96,13 +100,15 @@ async function findStart(run: RunDirectory, config: RunConfig, options: RunOptio
           'or replace it with --overwrite',
       )
     }
-    if (exists) await rm(run.path, { recursive: true })
+    if (exists) await run.clear()
     return undefined
   }
-  if (!exists) throw new ForetokenError('IO', `there is no run to resume in ${run.path}`)
-  const newest = await latestCheckpoint(run.checkpoints)
+  const newest = exists ? await latestCheckpoint(run.checkpoints) : undefined
   if (newest === undefined) {
-    throw new ForetokenError('IO', `the run in ${run.path} has no checkpoint yet; start it again with --overwrite`)
+    // So that a job that is restarted may always say --resume.
+    display.note(`${shown(run.path)} has no checkpoint to go on from: starting at the beginning`)
+    await run.clear()
+    return undefined
   }
   if (newest.step >= config.steps) {
     throw new ForetokenError(

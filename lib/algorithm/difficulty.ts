@@ -1,4 +1,6 @@
+import type { DifficultyIndex } from '../corpus/difficulty-index.js'
 import type { Engine } from '../engine/engine.js'
+import { ForetokenError } from '../engine/errors.js'
 import { TokenForest } from '../engine/token-forest.js'
 import type { Document } from '../text/document.js'
 import type { Tokenizer } from '../text/tokenizer.js'
@@ -40,4 +42,20 @@ export async function scorePlain(
 /** The segment that begins a plain text, or null where the tokenizer puts nothing before it. */
 export function addPlainRoot(forest: TokenForest, tokenizer: Tokenizer): number | null {
   return tokenizer.addsBos ? forest.add(null, [tokenizer.bosId!]) : null
+}
+
+/**
+ * The entropies of a document, or of a part of one, from an index that was made once.
+ * Throws `DATA_CHANGED` for a document that is not in the index.
+ */
+export async function indexedEntropies(index: Pick<DifficultyIndex, 'get'>, document: Document): Promise<Float32Array> {
+  const [hash, start = '0'] = document.id.split('@') as [string, string?]
+  const entropies = await index.get(hash)
+  if (!entropies) {
+    throw new ForetokenError(
+      'DATA_CHANGED',
+      `document ${hash.slice(0, 12)} is not in the difficulty index; run the filter again on this corpus`,
+    )
+  }
+  return entropies.subarray(Number(start), Number(start) + document.length)
 }

@@ -1,6 +1,6 @@
 export { type AdvantageName, advantages, computeAdvantages, type RewardGroup } from './advantages.js'
 export { type Aggregation, lossNormaliser } from './aggregation.js'
-export { type PlainScores, scorePlain } from './difficulty.js'
+export { indexedEntropies, type PlainScores, scorePlain } from './difficulty.js'
 export { DocumentFeed, type DocumentFeedOptions, type FedDocument } from './document-feed.js'
 export { type DynamicSampling, fillBatch, hasSignal } from './groups.js'
 export { Meter, meteredEngine, parameterCount } from './meter.js'

@@ -16,7 +16,13 @@ async function scoreRequests(
   for (const weights of ['current', 'reference', 'average'] as const) {
     const chosen = requests.map((_, i) => i).filter((i) => (requests[i]!.weights ?? 'current') === weights)
     if (chosen.length === 0) continue
-    const sequences = chosen.map((i) => Int32Array.from([...requests[i]!.context, ...requests[i]!.tokens]))
+    const sequences = chosen.map((i) => {
+      const { context, tokens } = requests[i]!
+      const sequence = new Int32Array(context.length + tokens.length)
+      sequence.set(context)
+      sequence.set(tokens, context.length)
+      return sequence
+    })
     const { forest, indices } = shareBeginnings(sequences)
     const { logprobs } = await engine.score(forest, { weights })
     chosen.forEach((i, at) => {

@@ -2,7 +2,7 @@ import type { DifficultyIndex } from '../corpus/difficulty-index.js'
 import { type PositionOptions, selectPositions } from '../corpus/positions.js'
 import { ForetokenError } from '../engine/errors.js'
 import type { Document } from '../text/document.js'
-import { scorePlain } from './difficulty.js'
+import { indexedEntropies, scorePlain } from './difficulty.js'
 import type { FedDocument } from './document-feed.js'
 import type { StepTools } from './method.js'
 
@@ -81,21 +81,7 @@ async function findEntropies(
     const scores = await tools.time('score', () => scorePlain(tools.engine, tools.tokenizer, documents, { topK }))
     return scores.map(({ entropy }) => entropy)
   }
-  return tools.time('text', () =>
-    Promise.all(
-      fed.map(async ({ document, start }) => {
-        const hash = document.id.split('@')[0]!
-        const entropies = await difficulty.get(hash)
-        if (!entropies) {
-          throw new ForetokenError(
-            'DATA_CHANGED',
-            `document ${hash.slice(0, 12)} is not in the difficulty index; run the filter again on this corpus`,
-          )
-        }
-        return entropies.subarray(start, start + document.length)
-      }),
-    ),
-  )
+  return tools.time('text', () => Promise.all(fed.map(({ document }) => indexedEntropies(difficulty, document))))
 }
 
 const barrenLimit = 10_000

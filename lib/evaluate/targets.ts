@@ -1,4 +1,5 @@
-import { scorePlain } from '../algorithm/difficulty.js'
+import { indexedEntropies, scorePlain } from '../algorithm/difficulty.js'
+import type { DifficultyIndex } from '../corpus/difficulty-index.js'
 import { difficultySplits, type PositionOptions, selectPositions } from '../corpus/positions.js'
 import type { Engine } from '../engine/engine.js'
 import type { Document } from '../text/document.js'
@@ -21,10 +22,11 @@ export interface EvaluationTargetOptions
 
 /**
  * Fixes the questions of an evaluation by what a proxy finds hard: positions with an entropy above `minEntropy` (default
- * that of the easy split). Kept and used again, they make evaluations before and after training comparable.
+ * that of the easy split). Kept and used again, they make evaluations before and after training comparable. The proxy is
+ * a model, or an index that one has made.
  */
 export async function chooseEvaluationTargets(
-  proxy: Pick<Engine, 'score'>,
+  proxy: Pick<Engine, 'score'> | Pick<DifficultyIndex, 'get'>,
   tokenizer: Tokenizer,
   documents: Iterable<Document> | AsyncIterable<Document>,
   options: EvaluationTargetOptions = {},
@@ -36,9 +38,12 @@ export async function chooseEvaluationTargets(
   let tokens = 0
 
   const finishBatch = async () => {
-    const scores = await scorePlain(proxy, tokenizer, batch, { topK, signal })
+    const entropies =
+      'get' in proxy
+        ? await Promise.all(batch.map((document) => indexedEntropies(proxy, document)))
+        : (await scorePlain(proxy, tokenizer, batch, { topK, signal })).map(({ entropy }) => entropy)
     batch.forEach((document, i) => {
-      const { entropy } = scores[i]!
+      const entropy = entropies[i]!
       for (const position of selectPositions(document, entropy, rules)) {
         if (targets.length < maxTargets) targets.push({ document, position, entropy: entropy[position]! })
       }

@@ -131,6 +131,8 @@ describe('with a model', () => {
       [...scores[d]!.entropy].flatMap((entropy, t) => (entropy > middle ? [`${id}:${t}:${entropy}`] : [])),
     )
     expect(targets.map(({ document, position, entropy }) => `${document.id}:${position}:${entropy}`)).toEqual(expected)
+    const index = { get: async (hash: string) => scores[documents.findIndex(({ id }) => id === hash)]?.entropy }
+    expect(await chooseEvaluationTargets(index, tokenizer, documents, { minEntropy: middle })).toEqual(targets)
     const few = await chooseEvaluationTargets(engine, tokenizer, documents, { maxTargets: 4, maxPerDocument: 2 })
     expect(few).toHaveLength(4)
   })

@@ -87,6 +87,8 @@ test.each(['rpt', 'sft', 'ntp'])(
     expect([...byStep.values()]).toEqual(expected)
     expect((await readdir(folder)).filter((name) => !/^step-\d+$/.test(name))).toEqual([])
   },
+  // Each run is a process that starts from TypeScript: slow on a busy machine.
+  300_000,
 )
 
 test('the newest checkpoints and the best are kept', async () => {

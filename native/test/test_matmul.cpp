@@ -208,6 +208,26 @@ TEST("a residual may be the output itself, and bfloat16 output is the float32 ou
   }
 }
 
+TEST("sums so long that a panel is taken in parts have the bits of rows taken alone") {
+  ThreadTeam team(2);
+  const std::int64_t m = 70, k = 36871, n = 20;   // beyond 1.5 × 384 KiB of panel on each instruction set, and odd
+  for (const DType dtype : kDTypes) {
+    const Matrix a = Matrix::random(dtype, m, k, k + 1, 19), b = Matrix::random(dtype, n, k, k, 20);
+    const Matrix bias = Matrix::random(DType::Float32, 1, n, n, 21), residual = Matrix::random(DType::Float32, m, n, n + 3, 22);
+    for (const Isa isa : available_isas()) {
+      const PackedMatrix right = packed(team, matmul_for(isa), dtype, b, k, n, true);
+      Matrix all(dtype, m, n, n + 2);
+      multiply(team, a.view(), m, right, {bias.floats(), residual.floats(), residual.stride()}, all.out());
+      CHECK_CASE(all.untouched_around(), describe(isa, dtype, m, k, n));
+      for (std::int64_t r = 0; r < m; ++r) {
+        Matrix alone(dtype, 1, n, n);
+        multiply(team, a.view(r), 1, right, {bias.floats(), residual.floats() + r * residual.stride(), residual.stride()}, alone.out());
+        CHECK_CASE(alone.row_equals(0, all, r), describe(isa, dtype, m, k, n));
+      }
+    }
+  }
+}
+
 TEST("packing rounds float32 to bfloat16 and widens bfloat16 exactly, whichever way the source lies") {
   ThreadTeam team(2);
   for (const Isa isa : available_isas()) {

@@ -24,6 +24,8 @@ constexpr std::int64_t kStepsWorthSharing = 4000;
 // A task is long enough not to notice that it is handed out, and of panels enough for tasks to be about equal; there are
 // many, so that a thread which the system holds up delays the rest little.
 constexpr std::int64_t kStepsOfATask = 30000, kPanelsOfATask = 4, kTasksPerThread = 8;
+// Rows of a task, which all its panels are multiplied with, stay in the last-level cache.
+constexpr std::int64_t kRowBytesOfATask = 2 << 20;
 // A panel that several threads load should serve so many tiles of rows on each; fewer while all panels fit into caches.
 constexpr std::int64_t kTilesWorthAPanel = 4, kTilesWorthACachedPanel = 2, kCachedPanelBytes = 2 << 20;
 
@@ -54,7 +56,9 @@ void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const 
     const bool cached = whole.units * kUnitBytes * columns <= kCachedPanelBytes;
     row_parts = std::clamp<std::int64_t>(tiles / (cached ? kTilesWorthACachedPanel : kTilesWorthAPanel), 1, threads);
     column_parts = divide_up(threads, row_parts);
-    const std::int64_t finer = std::min({steps / (threads * kStepsOfATask), panels / (column_parts * kPanelsOfATask), kTasksPerThread});
+    if (column_parts == 1) row_parts *= std::max<std::int64_t>(1, rows * whole.units * kUnitBytes / (threads * kRowBytesOfATask));
+    const std::int64_t tasks = row_parts * column_parts;
+    const std::int64_t finer = std::min({steps / (tasks * kStepsOfATask), panels / (column_parts * kPanelsOfATask), threads * kTasksPerThread / tasks});
     column_parts = std::min(column_parts * std::max<std::int64_t>(finer, 1), panels);
   }
   team.parallel_for(row_parts * column_parts, [&](std::int64_t task, int) {
@@ -147,7 +151,7 @@ void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const Pa
   block.a_row_bytes = a.stride * static_cast<std::int64_t>(size_of(a.dtype));
   block.a_half_unit = a.dtype == DType::BFloat16 && b.k() % 2 != 0;
   block.b = reinterpret_cast<const char*>(b.data());
-  block.units = units_of(b.dtype(), b.k());
+  block.units = block.panel_units = units_of(b.dtype(), b.k());
   block.bias = epilogue.bias;
   block.residual = epilogue.residual;
   block.residual_stride = epilogue.residual_stride;
@@ -228,7 +232,7 @@ void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace
           const std::int64_t rows = std::min(blocks.output_step, output_end - output);
           pack_part(dy, token, k, output, output + rows, kernels.group_rows, left);
           Block block;
-          block.units = units_of(dtype, k);
+          block.units = block.panel_units = units_of(dtype, k);
           block.a = left;
           block.a_row_bytes = kUnitBytes;
           block.a_unit_bytes = kernels.group_rows * kUnitBytes;

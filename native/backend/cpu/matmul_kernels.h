@@ -24,7 +24,8 @@ struct Block {
   std::int64_t a_group_bytes = 0;
   bool a_half_unit = false;            // the last unit of each row has only its first half (odd K, unpacked bfloat16)
   const char* b = nullptr;             // panels, one after the other
-  std::int64_t units = 0;              // the half one included
+  std::int64_t units = 0;              // to sum over, the half one included
+  std::int64_t panel_units = 0;        // of a panel
   std::int64_t row_begin = 0, row_end = 0;
   std::int64_t column_begin = 0, column_end = 0;   // begins at a panel's first column
   const float* start = nullptr;        // (M, N) where the sums start from; null: from zero

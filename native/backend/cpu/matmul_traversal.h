@@ -82,7 +82,7 @@ struct Tile {
   const char* a;
   int64_t a_row_bytes, a_unit_bytes;
   const char* b;
-  int64_t units;
+  int64_t units, panel_units;
   bool a_half_unit;
   const float* start;
   int64_t start_stride;
@@ -106,7 +106,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
   const char* a = tile.a;
   const char* b = tile.b;
   const int64_t row_bytes = tile.a_row_bytes, unit_bytes = tile.a_unit_bytes;
-  const int64_t panel_bytes = tile.units * (panel_vectors * lanes * 4);
+  const int64_t panel_bytes = tile.panel_units * (panel_vectors * lanes * 4);
 
   Floats sum[rows][vectors];
 #pragma GCC unroll 16
@@ -243,7 +243,7 @@ FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t r
     const int64_t columns = wide < end - column ? wide : end - column;
     const int64_t out_at = row * block.out_stride + column;
     const Tile tile = {a, block.a_row_bytes, block.a_unit_bytes,
-                       block.b + column * block.units * 4, block.units, block.a_half_unit,
+                       block.b + column * block.panel_units * 4, block.units, block.panel_units, block.a_half_unit,
                        block.start == nullptr ? nullptr : block.start + row * block.start_stride + column, block.start_stride,
                        block.bias == nullptr ? nullptr : block.bias + column,
                        block.residual == nullptr ? nullptr : block.residual + row * block.residual_stride + column,
@@ -260,27 +260,69 @@ FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t r
   }
 }
 
+/// The rows of a block by the columns [begin, end), tile by tile.
+template <typename Product>
+FORETOKEN_INLINE void multiply_tiles(const Block& block, int64_t begin, int64_t end) {
+  constexpr int tile_rows = Product::tile_rows;
+  for (int64_t row = block.row_begin; row < block.row_end;) {
+    const int64_t left = block.row_end - row, tiles = (left + tile_rows - 1) / tile_rows;
+    int64_t rows = (left + tiles - 1) / tiles;   // even tiles: 9 rows are 5 and 4 rather than 8 and 1
+    const char* a = block.a;
+    if (block.a_group_rows > 0) {
+      rows = left < tile_rows ? left : tile_rows;
+      a += row / block.a_group_rows * block.a_group_bytes + row % block.a_group_rows * block.a_row_bytes;
+    } else {
+      a += row * block.a_row_bytes;
+    }
+    multiply_rows<Product, tile_rows>(block, a, row, rows, begin, end);
+    row += rows;
+  }
+}
+
+/// One panel too long for the cache: some rows go through it part by part, their sums waiting in memory meanwhile.
+template <typename Product>
+__attribute__((noinline)) void multiply_long_panel(const Block& block, int64_t begin, int64_t end) {
+  constexpr int width = Product::panel_vectors * Product::lanes, some_rows = 8 * Product::tile_rows;
+  constexpr int64_t most_units = kPanelCacheBytes / (width * 4);
+  const int64_t parts = (block.units + most_units - 1) / most_units, step = (block.units + parts - 1) / parts;
+  alignas(64) float sums[some_rows * width];
+  for (int64_t row = block.row_begin; row < block.row_end; row += some_rows) {
+    Block part = block;
+    part.row_begin = 0;
+    part.row_end = block.row_end - row < some_rows ? block.row_end - row : some_rows;
+    part.a += row * block.a_row_bytes;
+    part.b += begin * block.panel_units * 4;
+    for (int64_t unit = 0; unit < block.units; unit += step) {
+      const bool first = unit == 0, last = unit + step >= block.units;
+      part.units = last ? block.units - unit : step;
+      part.a_half_unit = last && block.a_half_unit;
+      part.start = first ? nullptr : sums;
+      part.start_stride = width;
+      part.bias = last && block.bias != nullptr ? block.bias + begin : nullptr;
+      part.residual = last && block.residual != nullptr ? block.residual + row * block.residual_stride + begin : nullptr;
+      part.out = last ? static_cast<char*>(block.out) + (row * block.out_stride + begin) * (block.out_bfloat16 ? 2 : 4) : static_cast<void*>(sums);
+      part.out_stride = last ? block.out_stride : width;
+      part.out_bfloat16 = last && block.out_bfloat16;
+      multiply_tiles<Product>(part, 0, end - begin);
+      part.a += step * block.a_unit_bytes;
+      part.b += step * width * 4;
+    }
+  }
+}
+
 template <typename Product>
 void multiply_block(const Block& block) {
-  constexpr int tile_rows = Product::tile_rows, width = Product::panel_vectors * Product::lanes;
+  constexpr int width = Product::panel_vectors * Product::lanes;
+  const int64_t panel_bytes = block.units * width * 4;
   // For many rows some panels, kept in the second-level cache while the rows pass by; for few, one: all is near then.
-  const int64_t panels = block.row_end - block.row_begin > 4 * tile_rows ? kPanelCacheBytes / (block.units * width * 4 + 1) : 1;
+  const bool many_rows = block.row_end - block.row_begin > 4 * Product::tile_rows;
+  const int64_t panels = many_rows && panel_bytes > 0 ? kPanelCacheBytes / panel_bytes : 1;
   const int64_t step = (panels > 1 ? panels : 1) * width;
+  const bool parts = many_rows && panel_bytes > kPanelCacheBytes * 3 / 2 && block.start == nullptr && block.a_group_rows == 0;
   for (int64_t begin = block.column_begin; begin < block.column_end; begin += step) {
     const int64_t end = begin + step < block.column_end ? begin + step : block.column_end;
-    for (int64_t row = block.row_begin; row < block.row_end;) {
-      const int64_t left = block.row_end - row, tiles = (left + tile_rows - 1) / tile_rows;
-      int64_t rows = (left + tiles - 1) / tiles;   // even tiles: 9 rows are 5 and 4 rather than 8 and 1
-      const char* a = block.a;
-      if (block.a_group_rows > 0) {
-        rows = left < tile_rows ? left : tile_rows;
-        a += row / block.a_group_rows * block.a_group_bytes + row % block.a_group_rows * block.a_row_bytes;
-      } else {
-        a += row * block.a_row_bytes;
-      }
-      multiply_rows<Product, tile_rows>(block, a, row, rows, begin, end);
-      row += rows;
-    }
+    if (parts) multiply_long_panel<Product>(block, begin, end);
+    else multiply_tiles<Product>(block, begin, end);
   }
 }
 

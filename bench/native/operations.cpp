@@ -50,8 +50,8 @@ class Bench {
     const std::vector<float> values = random_floats(rows * cols, ++stream_);
     std::vector<BFloat16> narrow(values.begin(), values.end());
     buffers_.emplace_back(*backend_, values.size() * size_of(dtype));
-    backend_->upload(buffers_.back().data(), dtype == DType::Float32 ? static_cast<const void*>(values.data()) : narrow.data(),
-                     values.size() * size_of(dtype));
+    const void* source = dtype == DType::Float32 ? static_cast<const void*>(values.data()) : narrow.data();
+    backend_->upload(buffers_.back().data(), source, values.size() * size_of(dtype));
     return {buffers_.back().data(), dtype, rows, cols};
   }
   View a(std::int64_t rows, std::int64_t cols) { return random(DType::Float32, rows, cols); }
@@ -60,8 +60,9 @@ class Bench {
   bool wanted(const char* what) const { return std::string(what).find(only_) != std::string::npos; }
   double time(const std::function<void()>& call) { return best_time(call, 12, 0.004); }
   void line(const char* what, double times, double seconds, double amount, double ceiling, const char* unit) {
-    std::printf("  %-26s %9.1f us x %2.0f %9.1f %s %6.1f %%\n", what, seconds * 1e6, times, amount / seconds * 1e-9, unit,
-                1e-7 * amount / seconds / ceiling);
+    const double rate = amount / seconds * 1e-9;
+    std::printf("  %-26s %9.1f us x %2.0f %9.1f %s %6.1f %%\n", what, seconds * 1e6, times, rate, unit,
+                100 * rate / ceiling);
     others_ += times * seconds;
   }
   /// An operation that moves `bytes`, done `times` times a step.
@@ -116,8 +117,10 @@ std::vector<std::int32_t> leaf_tables() {
   std::vector<std::int32_t> tables;
   for (int tree = 0; tree < kContexts; ++tree)
     for (int g = 0; g < kGroup; ++g)
-      for (int b = 0; b < kLength / P; ++b)
-        tables.push_back(static_cast<std::int32_t>(tree * kPagesPerTree + (b < kContext / P ? b : b + g * kPagesPerLeaf)));
+      for (int b = 0; b < kLength / P; ++b) {
+        const std::int64_t page = b < kContext / P ? b : b + g * kPagesPerLeaf;
+        tables.push_back(static_cast<std::int32_t>(tree * kPagesPerTree + page));
+      }
   return tables;
 }
 
@@ -150,12 +153,13 @@ void Bench::training() {
   std::vector<std::int32_t> rows(N);
   std::iota(rows.begin(), rows.end(), 0);
   const CacheWrites writes{rows.data(), write_pages.data(), write_lanes.data(), N};
-  const PagedPaths paged{runs.data(), static_cast<std::int64_t>(runs.size()), kContext, tables.data(), kLength / P, kLength};
-  const PackedPaths packed{runs.data(), static_cast<std::int64_t>(runs.size()), trees.data(), kContexts, path_begin.data(),
-                           path_rows.data(), kLength};
+  const std::int64_t count = static_cast<std::int64_t>(runs.size());
+  const PagedPaths paged{runs.data(), count, kContext, tables.data(), kLength / P, kLength};
+  const PackedPaths packed{runs.data(), count, trees.data(), kContexts, path_begin.data(), path_rows.data(), kLength};
   Buffer pages(b, static_cast<std::size_t>(kContexts * kPagesPerTree) * b.page_bytes(shape()));
 
-  const View table = a(V, C), x = a(N, C), normed = t(N, C), rstd = a(1, N), weight = a(1, C), qkv = t(N, (H + 2 * K) * D);
+  const View table = a(V, C), x = a(N, C), normed = t(N, C), rstd = a(1, N), weight = a(1, C);
+  const View qkv = t(N, (H + 2 * K) * D);
   const View q = t(N, H * D), k = t(N, K * D), v = qkv.slice_cols((H + K) * D, K * D), out = t(N, H * D), lse = a(N, H);
   const View head_norm = a(1, D), rope = a(kLength, D), gate_up = t(N, 2 * F), h = t(N, F);
   memory("embed forward", 1, n * C * 8, [&] { b.embed_forward(tokens.data(), table, x); });
@@ -163,12 +167,15 @@ void Bench::training() {
   memory("rope and q/k norm forward", L, n * (H + K) * D * 2 * st,
          [&] { b.rope_forward(qkv, head_norm, head_norm, 1e-6, positions.data(), rope, shape(), q, k); });
   memory("cache write", L, n * K * D * 4 * st, [&] { b.cache_write(k, v, writes, shape(), pages.data()); });
-  const double pairs = kContexts * (kContext * (kContext + 1) / 2.0 + kGroup * (kNew * kContext + kNew * (kNew + 1) / 2.0));
-  attention("attention forward", L, pairs * H * D * 4, [&] { b.attention_forward(q, pages.data(), paged, shape(), out, lse); });
+  const double context_pairs = kContext * (kContext + 1) / 2.0, leaf_pairs = kNew * kContext + kNew * (kNew + 1) / 2.0;
+  const double pairs = kContexts * (context_pairs + kGroup * leaf_pairs);
+  attention("attention forward", L, pairs * H * D * 4,
+            [&] { b.attention_forward(q, pages.data(), paged, shape(), out, lse); });
   memory("swiglu forward", L, n * F * 3 * st, [&] { b.swiglu_forward(gate_up, h); });
 
-  const View dx = a(N, C), dy = a(N, C), dweight = a(1, C), dx_t = t(N, C), dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D);
-  const View dattention = a(N, H * D), dqkv = t(N, (H + 2 * K) * D), dnorm = a(1, D), dh = a(N, F), dgate_up = t(N, 2 * F);
+  const View dx = a(N, C), dy = a(N, C), dweight = a(1, C), dx_t = t(N, C), dh = a(N, F), dgate_up = t(N, 2 * F);
+  const View dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D), dnorm = a(1, D);
+  const View dattention = a(N, H * D), dqkv = t(N, (H + 2 * K) * D);
   memory("convert", 2 * L, n * C * (4 + st), [&] { b.convert(dx, dx_t); });
   memory("norm backward", 2 * L + 1, n * C * 16, [&] { b.norm_backward(x, weight, rstd, dy, dx, dweight); });
   memory("swiglu backward", L, n * F * (4 + 4 * st), [&] { b.swiglu_backward(dh, gate_up, dgate_up); });
@@ -186,7 +193,8 @@ void Bench::training() {
   const View logits = a(chunk, V), statistics = a(4, chunk), dlogits = t(chunk, V), nothing;
   const auto row = [&](int i) { return statistics.slice_rows(i, 1); };
   const double chunks = n / chunk;
-  memory("log-prob forward", chunks, chunk * V * 4.0, [&] { b.logprob_forward(logits, 1.25, targets, row(0), row(1), row(2), nothing, 0); });
+  memory("log-prob forward", chunks, chunk * V * 4.0,
+         [&] { b.logprob_forward(logits, 1.25, targets, row(0), row(1), row(2), nothing, 0); });
   memory("log-prob backward", chunks, chunk * V * (4 + st),
          [&] { b.logprob_backward(logits, 1.25, targets, row(1), row(2), row(0), row(3), dlogits); });
   memory("gather rows", 1, n * C * 8, [&] { b.gather_rows(x, rows.data(), dx); });
@@ -200,7 +208,8 @@ void Bench::training() {
   options.learning_rate = 1e-6;
   memory("AdamW, float32", 1, parameters * 28.0, [&] { b.adamw(master, m, variance, gradient, options); });
   products(N, true);
-  const View narrow = random(DType::BFloat16, 1, parameters), m16 = random(DType::BFloat16, 1, parameters), v16 = random(DType::BFloat16, 1, parameters);
+  const auto bfloat16 = [&] { return random(DType::BFloat16, 1, parameters); };
+  const View narrow = bfloat16(), m16 = bfloat16(), v16 = bfloat16();
   b.fill_zero(v16);
   memory("AdamW, bfloat16", 1, parameters * 16.0, [&] { b.adamw(narrow, m16, v16, gradient, options); });
   others_ = 0;
@@ -221,23 +230,27 @@ void Bench::decoding() {
   }
   const PagedPaths paged{runs.data(), rows, 1, tables.data(), kLength / P, kLength};
   const View pages = t(kContexts * kPagesPerTree, 2 * P * K * D);
-  const View x = a(rows, C), normed = t(rows, C), weight = a(1, C), qkv = t(rows, (H + 2 * K) * D), q = t(rows, H * D), k = t(rows, K * D);
+  const View x = a(rows, C), normed = t(rows, C), weight = a(1, C), qkv = t(rows, (H + 2 * K) * D);
+  const View q = t(rows, H * D), k = t(rows, K * D);
   const View v = qkv.slice_cols((H + K) * D, K * D), out = t(rows, H * D), head_norm = a(1, D), rope = a(kLength, D);
-  const View gate_up = t(rows, 2 * F), h = t(rows, F), logits = a(rows, V), logprobs = a(1, rows), table = a(V, C), nothing;
+  const View gate_up = t(rows, 2 * F), h = t(rows, F), logits = a(rows, V), logprobs = a(1, rows), table = a(V, C);
+  const View nothing;
   memory("embed forward", 1, n * C * 8, [&] { b.embed_forward(tokens.data(), table, x); });
   memory("norm forward", 2 * L + 1, n * C * (4 + st), [&] { b.norm_forward(x, weight, 1e-6, normed, nothing); });
   memory("rope and q/k norm forward", L, n * (H + K) * D * 2 * st,
          [&] { b.rope_forward(qkv, head_norm, head_norm, 1e-6, positions.data(), rope, shape(), q, k); });
   memory("cache write", L, n * K * D * 4 * st,
          [&] { b.cache_write(k, v, {index.data(), pages_written.data(), lanes.data(), rows}, shape(), pages.data); });
-  attention("attention forward", L, n * kLength * H * D * 4, [&] { b.attention_forward(q, pages.data, paged, shape(), out, nothing); });
+  attention("attention forward", L, n * kLength * H * D * 4,
+            [&] { b.attention_forward(q, pages.data, paged, shape(), out, nothing); });
   memory("swiglu forward", L, n * F * 3 * st, [&] { b.swiglu_forward(gate_up, h); });
   std::vector<SampleRow> rules(rows);
-  for (std::int32_t i = 0; i < rows; ++i) rules[i] = {.seed = 1, .rollout = static_cast<std::uint32_t>(i), .position = 5, .temperature = 0.8f};
-  memory("sample", 1, n * V * 4, [&] { b.sample(logits, rules.data(), nullptr, 0, tokens.data(), logprobs); });
+  for (std::uint32_t i = 0; i < rows; ++i) rules[i] = {.seed = 1, .rollout = i, .position = 5, .temperature = 0.8f};
+  const auto sample = [&] { b.sample(logits, rules.data(), nullptr, 0, tokens.data(), logprobs); };
+  memory("sample", 1, n * V * 4, sample);
   products(rows, false);
   for (SampleRow& rule : rules) { rule.top_k = 50; rule.top_p = 0.95f; }
-  memory("sample, top-k and top-p", 1, n * V * 4, [&] { b.sample(logits, rules.data(), nullptr, 0, tokens.data(), logprobs); });
+  memory("sample, top-k and top-p", 1, n * V * 4, sample);
   others_ = 0;
 }
 

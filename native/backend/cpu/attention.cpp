@@ -104,9 +104,9 @@ void CpuBackend::attention_forward(View q, const void* pages, const PagedPaths& 
   });
 }
 
-// A run's rows are cut into pieces of kPieceRows. The pieces of a tree add their shares to dk and dv in order; where
-// there are too few trees and kv heads for the threads, pieces of one tree are computed at the same time, a wave of them
-// after the other, and their shares added afterwards, which gives the same bits.
+// A run's rows are cut into pieces of kPieceRows. The pieces of a tree add their shares to dk and dv in order. Where
+// trees and kv heads are too few for the threads, pieces of one tree are computed at the same time, in waves, and their
+// shares are added afterwards: in the same order, hence with the same bits.
 void CpuBackend::attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
                                     const AttentionShape& shape, View dq, View dk, View dv) {
   constexpr std::int32_t kPieceRows = 256;

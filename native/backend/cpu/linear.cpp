@@ -75,7 +75,8 @@ void CpuBackend::bias_backward(View dy, View dbias) {
   constexpr std::int64_t band = 64;
   team_.parallel_for((dy.cols + band - 1) / band, [&](std::int64_t task, int) {
     const std::int64_t begin = task * band, cols = std::min(band, dy.cols - begin);
-    kernels_of(dy.dtype).column_sums(dy.slice_cols(begin, cols).data, dy.stride, dy.rows, cols, dbias.as<float>() + begin);
+    kernels_of(dy.dtype).column_sums(dy.slice_cols(begin, cols).data, dy.stride, dy.rows, cols,
+                                     dbias.as<float>() + begin);
   });
 }
 

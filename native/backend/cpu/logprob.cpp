@@ -45,8 +45,8 @@ void CpuBackend::logprob_forward(View logits, double inverse_temperature, const 
   });
 }
 
-void CpuBackend::logprob_backward(View logits, double inverse_temperature, const Targets& targets, View lse, View entropy,
-                                  View dlogprobs, View dentropy, View dlogits) {
+void CpuBackend::logprob_backward(View logits, double inverse_temperature, const Targets& targets, View lse,
+                                  View entropy, View dlogprobs, View dentropy, View dlogits) {
   for_rows(logits.rows, logits.cols, [&](std::int64_t begin, std::int64_t rows, int) {
     for (std::int64_t n = begin; n < begin + rows; ++n) {
       const std::int32_t first = targets.row_begin[n];

@@ -87,8 +87,8 @@ class CpuBackend final : public Backend {
   template <typename Body>
   void for_rows(std::int64_t rows, std::int64_t elements_per_row, const Body& body) {
     constexpr std::int64_t elements_per_task = 16384;
-    const std::int64_t piece = std::clamp<std::int64_t>(elements_per_task / std::max<std::int64_t>(elements_per_row, 1), 1,
-                                                        std::max<std::int64_t>(rows, 1));
+    const std::int64_t fitting = elements_per_task / std::max<std::int64_t>(elements_per_row, 1);
+    const std::int64_t piece = std::clamp<std::int64_t>(fitting, 1, std::max<std::int64_t>(rows, 1));
     team_.parallel_for((rows + piece - 1) / piece, [&](std::int64_t task, int worker) {
       const std::int64_t begin = task * piece;
       body(begin, std::min(piece, rows - begin), worker);

@@ -13,7 +13,8 @@ void CpuBackend::gather_rows(View x, const std::int32_t* index, View y) {
 
 void CpuBackend::scatter_add_rows(View dy, const std::int32_t* index, View dx) {
   for_rows(dy.rows, dy.cols, [&](std::int64_t begin, std::int64_t rows, int) {
-    for (std::int64_t m = begin; m < begin + rows; ++m) kernels32_.add(dy.row<float>(m), dx.row<float>(index[m]), dy.cols);
+    for (std::int64_t m = begin; m < begin + rows; ++m)
+      kernels32_.add(dy.row<float>(m), dx.row<float>(index[m]), dy.cols);
   });
 }
 

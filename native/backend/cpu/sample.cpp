@@ -22,8 +22,11 @@ struct DrawMemory {
 std::int64_t chunks_of(std::int64_t cols) { return (cols + kWeightChunk - 1) / kWeightChunk; }
 
 /// Steps 3 to 5 of backend/sampling.h: the weights of tokens that must not be drawn become 0.
-void filter(const Kernels& kernels, const SampleRow& row, const float* logits, std::int64_t cols, const DrawMemory& memory) {
-  const auto before = [&](std::int32_t a, std::int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
+void filter(const Kernels& kernels, const SampleRow& row, const float* logits, std::int64_t cols,
+            const DrawMemory& memory) {
+  const auto before = [&](std::int32_t a, std::int32_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+  };
   std::int32_t* ids = memory.ids;
   // The k greatest, and what equals the last of them, are all that is worth looking at.
   float least = std::numeric_limits<float>::lowest();

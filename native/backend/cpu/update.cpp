@@ -59,7 +59,10 @@ double CpuBackend::sum_squares(View x) {
       sums[task] = kernels_of(x.dtype).sum_squares(part.data, part.cols);
     } else {
       sums[task] = 0;
-      for (std::int64_t i = 0; i < part.cols; ++i) sums[task] += get(part.data, x.dtype, i) * get(part.data, x.dtype, i);
+      for (std::int64_t i = 0; i < part.cols; ++i) {
+        const double value = get(part.data, x.dtype, i);
+        sums[task] += value * value;
+      }
     }
   });
   double total = 0;
@@ -106,9 +109,11 @@ void CpuBackend::average(View average, View x, double tau) {
   invariant(average.dtype == x.dtype, "an average has the dtype of what it averages");
   const bool contiguous = average.contiguous() && x.contiguous();
   for_elements(x.rows, x.cols, contiguous, [&](std::int64_t row, std::int64_t begin, std::int64_t count) {
-    const View to = average.slice_rows(row, 1).slice_cols(begin, count), from = x.slice_rows(row, 1).slice_cols(begin, count);
+    const View to = average.slice_rows(row, 1).slice_cols(begin, count);
+    const View from = x.slice_rows(row, 1).slice_cols(begin, count);
     if (x.dtype == DType::Float64) {
-      for (std::int64_t i = 0; i < count; ++i) to.as<double>()[i] += (1 - tau) * (from.as<double>()[i] - to.as<double>()[i]);
+      double* sum = to.as<double>();
+      for (std::int64_t i = 0; i < count; ++i) sum[i] += (1 - tau) * (from.as<double>()[i] - sum[i]);
     } else {
       kernels_of(x.dtype).average(to.data, from.data, static_cast<float>(1 - tau), count);
     }

@@ -23,8 +23,8 @@ void cache_write(const void* k, const void* v, int head_dim, int lane, void* pag
   for (int d = 0; d < head_dim; ++d) values[d] = ((const T*)v)[d];
 }
 
-/// Calls f(first row, end row, first page, end page) for pieces that cover, for each row, the pages it sees; the rows of
-/// a piece have the same pages there. In the order of pages.
+/// Calls f(first row, end row, first page, end page) for pieces that cover, for each row, the pages it sees; the rows
+/// of a piece have the same pages there. In the order of pages.
 template <typename Function>
 FORETOKEN_INLINE void for_shared_pages(const AttentionTile& tile, int begin_page, int end_page, const Function& f) {
   for (int page = begin_page; page < end_page; page += kPagesTogether) {
@@ -126,7 +126,8 @@ void attention_forward(const AttentionTile& tile) {
     }
     const float weights = sum(total);
     reciprocal[i] = 1.0f / weights;
-    if (tile.lse) tile.lse[row.row * tile.lse_stride + tile.first_head + i % G] = greatest_score + __builtin_logf(weights);
+    if (tile.lse)
+      tile.lse[row.row * tile.lse_stride + tile.first_head + i % G] = greatest_score + __builtin_logf(weights);
   }
 
   for_shared_pages(tile, begin_page, end_page, [&](int r, int end_row, int page, int end) {
@@ -148,7 +149,9 @@ void attention_forward(const AttentionTile& tile) {
   for (int i = 0; i < queries; ++i) {
     T* row = (T*)tile.out + tile.rows[i / G].row * tile.out_stride + (tile.first_head + i % G) * D;
     const Vec factor = broadcast(reciprocal[i]);
-    for_vectors(D, [&](std::int64_t d, auto lanes) { store(row + d, load(mixed + i * Dp + d, lanes) * factor, lanes); });
+    for_vectors(D, [&](std::int64_t d, auto lanes) {
+      store(row + d, load(mixed + i * Dp + d, lanes) * factor, lanes);
+    });
   }
 }
 

@@ -72,12 +72,12 @@ __attribute__((noinline)) void dot_tile(const float* q, std::int64_t q_stride, c
 
 /// The same for any number of rows and pages; keys[p] is (D, 16).
 template <typename T>
-FORETOKEN_INLINE void dot(const float* q, std::int64_t q_stride, int rows, const T* const* keys, int pages, int head_dim,
-                          float* scores, std::int64_t scores_stride) {
+FORETOKEN_INLINE void dot(const float* q, std::int64_t q_stride, int rows, const T* const* keys, int pages,
+                          int head_dim, float* scores, std::int64_t scores_stride) {
   for_pieces<kTilePages>(pages, [&](int p, auto P) {
     for_pieces<kTileRows>(rows, [&](int r, auto R) {
-      dot_tile<R.value, P.value>(q + r * q_stride, q_stride, keys + p, head_dim, scores + r * scores_stride + p * kLanes,
-                                 scores_stride);
+      dot_tile<decltype(R)::value, decltype(P)::value>(q + r * q_stride, q_stride, keys + p, head_dim,
+                                                       scores + r * scores_stride + p * kLanes, scores_stride);
     });
   });
 }
@@ -117,14 +117,15 @@ FORETOKEN_INLINE void mix(const float* coefficients, std::int64_t row_stride, st
                           std::int64_t out_stride) {
   for_pieces<kTileVectors>(cols / kLanes, [&](int v, auto Vectors) {
     for_pieces<kTileRows>(rows, [&](int r, auto R) {
-      mix_tile<R.value, Vectors.value>(coefficients + r * row_stride, row_stride, k_stride, x + v * kLanes, x_stride, count,
-                                       out + r * out_stride + v * kLanes, out_stride, Full{});
+      mix_tile<decltype(R)::value, decltype(Vectors)::value>(coefficients + r * row_stride, row_stride, k_stride,
+                                                             x + v * kLanes, x_stride, count,
+                                                             out + r * out_stride + v * kLanes, out_stride, Full{});
     });
   });
   const int c = cols / kLanes * kLanes;
   if (c == cols) return;
   for_pieces<kTileRows>(rows, [&](int r, auto R) {
-    mix_tile<R.value, 1>(coefficients + r * row_stride, row_stride, k_stride, x + c, x_stride, count,
+    mix_tile<decltype(R)::value, 1>(coefficients + r * row_stride, row_stride, k_stride, x + c, x_stride, count,
                          out + r * out_stride + c, out_stride, Part{cols - c});
   });
 }

@@ -25,8 +25,8 @@ FORETOKEN_INLINE float greatest_of(const float* x, std::int64_t count) {
   return result;
 }
 
-// With z = logits · inverse_temperature, m = max z, e = exp(z − m): log_sum = log Σ e, entropy = log_sum − Σ e (z − m) / Σ e.
-// Both sums in the order of `reduce`, which depends on V only.
+// With z = logits · inverse_temperature, m = max z, e = exp(z − m): log_sum = log Σ e and
+// entropy = log_sum − Σ e (z − m) / Σ e. Both sums in the order of `reduce`, which depends on V only.
 template <bool keeps_weights>
 FORETOKEN_INLINE RowStatistics statistics_of(const float* logits, std::int64_t cols, float inverse_temperature,
                                              float* weights) {
@@ -88,8 +88,9 @@ void top_values(const float* x, std::int64_t count, int k, float* values) {
   };
   std::int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    const Vec most = max(max(load(x + i), load(x + i + kLanes)), max(load(x + i + 2 * kLanes), load(x + i + 3 * kLanes)));
-    if (!any_greater(most, broadcast(values[k - 1]))) continue;
+    const Vec first = max(load(x + i), load(x + i + kLanes));
+    const Vec second = max(load(x + i + 2 * kLanes), load(x + i + 3 * kLanes));
+    if (!any_greater(max(first, second), broadcast(values[k - 1]))) continue;
     for (int l = 0; l < 4 * kLanes; ++l) offer(x[i + l]);
   }
   for (; i < count; ++i) offer(x[i]);
@@ -107,7 +108,9 @@ void logprob_backward(const LogprobGradient& job) {
     return -(exp(log_p) * fma(dentropy, log_p + entropy, all_targets)) * factor;
   };
   T* dlogits = (T*)job.dlogits;
-  for_vectors(job.cols, [&](std::int64_t i, auto lanes) { store(dlogits + i, spread(load(job.logits + i, lanes)), lanes); });
+  for_vectors(job.cols, [&](std::int64_t i, auto lanes) {
+    store(dlogits + i, spread(load(job.logits + i, lanes)), lanes);
+  });
   for (std::int64_t t = 0; t < job.targets_count; ++t) {
     const std::int32_t token = job.targets[t];
     float here = 0;

@@ -1,7 +1,8 @@
 #pragma once
 
-// Between the operations and the vector kernels, which are compiled once for each instruction set. Like matmul_kernels.h
-// this has plain structures only: an inline function here could end up in the program in the wrong instruction set.
+// Between the operations and the vector kernels, which are compiled once for each instruction set. Like
+// matmul_kernels.h this has plain structures only: an inline function here could end up in the program in the wrong
+// instruction set.
 //
 // `T` in a comment is the activation dtype of the table, float32 or bfloat16. Strides are in elements.
 
@@ -164,7 +165,8 @@ struct Kernels {
   void (*narrow)(const float* x, void* y, std::int64_t count);            // float32 to T, to nearest
   void (*round)(const float* x, float* y, std::int64_t count);            // float32 to the nearest value of T
   void (*add)(const float* x, float* y, std::int64_t count);              // y += x
-  void (*average)(void* average, const void* x, float share, std::int64_t count);  // T: average += share · (x − average)
+  /// T: average += share · (x − average)
+  void (*average)(void* average, const void* x, float share, std::int64_t count);
   void (*exponential)(const float* x, float* y, std::int64_t count);      // y = e^x
   double (*sum_squares)(const void* x, std::int64_t count);               // T
   /// y (cols) += column sums of x (rows, cols) T.
@@ -175,7 +177,8 @@ struct Kernels {
   void (*rope_forward)(const RopeRows&);
   void (*rope_backward)(const RopeRows&);
   void (*swiglu_forward)(const void* gate, const void* up, void* h, std::int64_t count);
-  void (*swiglu_backward)(const float* dh, const void* gate, const void* up, void* dgate, void* dup, std::int64_t count);
+  void (*swiglu_backward)(const float* dh, const void* gate, const void* up, void* dgate, void* dup,
+                          std::int64_t count);
 
   /// One key (D) or one value (D) of T into lane `lane` of the page of its head.
   void (*cache_write)(const void* k, const void* v, int head_dim, int lane, void* page_of_head);

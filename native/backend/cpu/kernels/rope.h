@@ -7,8 +7,8 @@ namespace {
 
 // head -> rotate(norm(head)): (a, b) -> (a cos − b sin, b cos + a sin) for the halves a, b
 template <typename T>
-FORETOKEN_INLINE void rope_head_forward(const T* x, const float* norm, float epsilon, const float* cos_sin, int head_dim,
-                                        T* y) {
+FORETOKEN_INLINE void rope_head_forward(const T* x, const float* norm, float epsilon, const float* cos_sin,
+                                        int head_dim, T* y) {
   const int half = head_dim / 2;
   const Vec rstd = broadcast(norm ? reciprocal_rms(x, head_dim, epsilon) : 1.0f);
   for_vectors(half, [&](std::int64_t i, auto lanes) {

@@ -295,8 +295,8 @@ FORETOKEN_INLINE float greatest(Vec v) {
   return result;
 }
 
-/// Σ over `count` columns: step(accumulator, i, lanes) adds the columns from i on. Four vectors of sums that take turns,
-/// then the tree (0 + 1) + (2 + 3), then `sum`: an order that depends on `count` only.
+/// Σ over `count` columns: step(accumulator, i, lanes) adds the columns from i on. Four vectors of sums that take
+/// turns, then the tree (0 + 1) + (2 + 3), then `sum`: an order that depends on `count` only.
 template <typename Step>
 FORETOKEN_INLINE float reduce(std::int64_t count, const Step& step) {
   Vec a = zero(), b = zero(), c = zero(), d = zero();

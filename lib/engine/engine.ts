@@ -6,6 +6,7 @@ import type {
   AccumulateOptions,
   CreateOptions,
   EngineOptions,
+  MemoryPlanOptions,
   SampleOptions,
   SaveOptions,
   ScoreOptions,
@@ -16,6 +17,7 @@ import {
   packAccumulateOptions,
   packEngineOptions,
   packInitialisation,
+  packMemoryPlanOptions,
   packSampleOptions,
   packSaveOptions,
   packScoreOptions,
@@ -222,9 +224,10 @@ export class Engine implements AsyncDisposable {
     )
   }
 
-  /** The bytes that the engine plans to use, by purpose. */
-  async memoryPlan(): Promise<MemoryItem[]> {
-    return this.#calls.run({}, (native, handle, id, progress) => native.memoryPlan(handle, id, progress))
+  /** The bytes by purpose that the described work will hold at its peak; by default training at `batchTokens`. */
+  async memoryPlan(options: MemoryPlanOptions = {}): Promise<MemoryItem[]> {
+    const packed = packMemoryPlanOptions(options)
+    return this.#calls.run({}, (native, handle, id, progress) => native.memoryPlan(handle, id, progress, packed))
   }
 
   get disposed(): boolean {

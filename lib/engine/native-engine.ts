@@ -144,6 +144,15 @@ export interface NativeTokenBytes {
   offsets: Float64Array
 }
 
+export interface NativeMemoryPlanOptions {
+  trainingTokens?: number | undefined
+  contexts?: number | undefined
+  contextTokens?: number | undefined
+  rollouts?: number | undefined
+  newTokens?: number | undefined
+  maxSequences?: number | undefined
+}
+
 type Progress = NativeProgress | undefined
 
 /**
@@ -206,7 +215,12 @@ export interface NativeEngine {
   ): Promise<void>
   saveTrainingState(handle: EngineHandle, id: number, progress: Progress, directory: string): Promise<void>
   loadTrainingState(handle: EngineHandle, id: number, progress: Progress, directory: string): Promise<void>
-  memoryPlan(handle: EngineHandle, id: number, progress: Progress): Promise<MemoryItem[]>
+  memoryPlan(
+    handle: EngineHandle,
+    id: number,
+    progress: Progress,
+    options: NativeMemoryPlanOptions,
+  ): Promise<MemoryItem[]>
   abort(handle: EngineHandle, id: number): void
   dispose(handle: EngineHandle): Promise<void>
 }

@@ -130,6 +130,22 @@ export interface SaveOptions {
   maxShardBytes?: number | undefined
 }
 
+/** The work that a memory plan is made for. */
+export interface MemoryPlanOptions {
+  /** Packed tokens of the largest micro-batch; default: the engine's `batchTokens`; 0: no training. */
+  trainingTokens?: number | undefined
+  /** Contexts that are continued at once; 0 (default): no sampling. */
+  contexts?: number | undefined
+  /** Tokens of each. */
+  contextTokens?: number | undefined
+  /** Rollouts per context, default 1. */
+  rollouts?: number | undefined
+  /** Most new tokens of a rollout. */
+  newTokens?: number | undefined
+  /** Most rollouts decoded at once; default: as `sample` decides. */
+  maxSequences?: number | undefined
+}
+
 /** The bytes of each token, for stop texts: token t is `bytes[offsets[t]]` up to, not including, `bytes[offsets[t + 1]]`. */
 export interface TokenBytes {
   bytes: Uint8Array

@@ -2,6 +2,7 @@ import type {
   NativeAccumulateOptions,
   NativeEngineOptions,
   NativeInitialisation,
+  NativeMemoryPlanOptions,
   NativeSampleOptions,
   NativeSaveOptions,
   NativeScoreOptions,
@@ -12,6 +13,7 @@ import type {
   AccumulateOptions,
   CreateOptions,
   EngineOptions,
+  MemoryPlanOptions,
   SampleOptions,
   SaveOptions,
   ScoreOptions,
@@ -203,6 +205,20 @@ export function packSaveOptions(options: SaveOptions, stored: string): NativeSav
   checkInteger('options.maxShardBytes', maxShardBytes, 1, Number.MAX_SAFE_INTEGER)
   checkControl('options', options)
   return { dtype, maxShardBytes }
+}
+
+const memoryPlanNames = ['trainingTokens', 'contexts', 'contextTokens', 'rollouts', 'newTokens', 'maxSequences']
+
+export function packMemoryPlanOptions(options: MemoryPlanOptions): NativeMemoryPlanOptions {
+  checkOptions('options', options, memoryPlanNames)
+  const { trainingTokens, contexts, contextTokens, rollouts, newTokens, maxSequences } = options
+  checkInteger('options.trainingTokens', trainingTokens, 0, Number.MAX_SAFE_INTEGER)
+  checkInteger('options.contexts', contexts, 0)
+  checkInteger('options.contextTokens', contextTokens, 0)
+  checkInteger('options.rollouts', rollouts, 1)
+  checkInteger('options.newTokens', newTokens, 0)
+  checkInteger('options.maxSequences', maxSequences, 1)
+  return { trainingTokens, contexts, contextTokens, rollouts, newTokens, maxSequences }
 }
 
 export function packTokenBytes(table: TokenBytes): NativeTokenBytes {

@@ -1,13 +1,20 @@
 #include "node/calls.h"
+#include "node/engine_handle.h"
 #include "node/napi_setup.h"
 
 namespace {
 
-// All state hangs on the handles, none on the addon: it may be loaded in any number of worker threads.
+void on_exit(const Napi::CallbackInfo& info) { foretoken::EngineHandle::close_all(info.Env()); }
+
+// State belongs to the environment, never to the process: the addon may be loaded in any number of worker threads.
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  foretoken::EngineHandle::initialise(env);
+  foretoken::export_calls(env, exports);
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  process.Get("on").As<Napi::Function>().Call(
+      process, {Napi::String::New(env, "exit"), Napi::Function::New<on_exit>(env, "closeForetokenEngines")});
   exports.Set("version", FORETOKEN_VERSION);
   exports.Set("napiVersion", Napi::VersionManagement::GetNapiVersion(env));
-  foretoken::export_calls(env, exports);
   return exports;
 }
 

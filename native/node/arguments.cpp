@@ -168,6 +168,18 @@ StepOptions read_step_options(const Napi::Value& value) {
   return options;
 }
 
+MemoryPlanOptions read_memory_plan_options(const Napi::Value& value) {
+  const Fields fields(value, "options");
+  MemoryPlanOptions options;
+  fields.read("trainingTokens", options.training_tokens);
+  fields.read("contexts", options.contexts);
+  fields.read("contextTokens", options.context_tokens);
+  fields.read("rollouts", options.rollouts);
+  fields.read("newTokens", options.new_tokens);
+  fields.read("maxSequences", options.max_sequences);
+  return options;
+}
+
 SaveRequest read_save_options(const Napi::Value& value) {
   const Fields fields(value, "options");
   SaveRequest options;

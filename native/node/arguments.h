@@ -19,6 +19,7 @@ SampleOptions read_sample_options(const Napi::Value& value);
 std::vector<LossTerm> read_loss_terms(const Napi::Value& value);
 AccumulateOptions read_accumulate_options(const Napi::Value& value);
 StepOptions read_step_options(const Napi::Value& value);
+MemoryPlanOptions read_memory_plan_options(const Napi::Value& value);
 
 struct SaveRequest {
   DType dtype = DType::Float32;

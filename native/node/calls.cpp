@@ -165,7 +165,9 @@ Napi::Value load_training_state(EngineHandle& handle, const Info& info) {
 }
 
 Napi::Value memory_plan(EngineHandle& handle, const Info& info) {
-  return queue_question(handle, info, [](Engine& engine, const Control&) { return engine.memory_plan(); });
+  return queue_question(handle, info, [options = read_memory_plan_options(info[3])](Engine& engine, const Control&) {
+    return engine.memory_plan(options);
+  });
 }
 
 Napi::Value abort(EngineHandle& handle, const Info& info) {
@@ -173,7 +175,7 @@ Napi::Value abort(EngineHandle& handle, const Info& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value dispose(EngineHandle& handle, const Info&) { return handle.dispose(); }
+Napi::Value dispose(EngineHandle& handle, const Info& info) { return handle.dispose(info[0]); }
 
 /// A function of a handle, which is looked at before all other arguments. No C++ exception leaves without a code.
 template <Napi::Value (*function)(EngineHandle&, const Info&)>

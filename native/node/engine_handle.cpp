@@ -13,6 +13,8 @@ constexpr napi_type_tag kEngineTag = {0x8f1c6a0b57de4c21, 0xa3e90d4472b86f15};
 
 }  // namespace
 
+void EngineHandle::initialise(Napi::Env env) { env.SetInstanceData(new Live); }
+
 Napi::Object EngineHandle::create(Napi::Env env) {
   const Napi::Object object = Napi::Object::New(env);
   auto* owner = new std::shared_ptr<EngineHandle>(std::make_shared<EngineHandle>(env));
@@ -38,6 +40,11 @@ std::shared_ptr<EngineHandle> EngineHandle::from(const Napi::Value& value) {
   return *static_cast<std::shared_ptr<EngineHandle>*>(data);
 }
 
+void EngineHandle::close_all(Napi::Env env) {
+  const std::unordered_set<EngineHandle*> handles = env.GetInstanceData<Live>()->handles;
+  for (EngineHandle* handle : handles) handle->close();
+}
+
 EngineHandle::EngineHandle(Napi::Env env) : env_(env) {}
 
 EngineHandle::~EngineHandle() = default;
@@ -50,6 +57,7 @@ void EngineHandle::start() {
   // Hooks run last in, first out: this one before the hook that takes the thread-safe function down.
   napi_add_env_cleanup_hook(env_, on_environment_end, this);
   thread_.emplace([waker = waker_]() mutable { waker.NonBlockingCall(); });
+  env_.GetInstanceData<Live>()->handles.insert(this);
 }
 
 Napi::Promise EngineHandle::submit(const Napi::Value& object, std::uint32_t id, std::shared_ptr<AnsweredCall> call,
@@ -70,13 +78,13 @@ void EngineHandle::abort(std::uint32_t id) {
   if (found != pending_.end() && !closed_) thread_->abort(found->second.call);
 }
 
-Napi::Promise EngineHandle::dispose() {
-  auto deferred = Napi::Promise::Deferred::New(env_);
+Napi::Promise EngineHandle::dispose(const Napi::Value& object) {
+  const auto deferred = Napi::Promise::Deferred::New(env_);
   if (closed_) {
     deferred.Resolve(env_.Undefined());
     return deferred.Promise();
   }
-  disposals_.push_back(deferred);
+  disposals_.push_back({deferred, Napi::Persistent(object.As<Napi::Object>())});
   disposing_ = true;
   hold_process_open();
   thread_->stop();
@@ -113,7 +121,7 @@ void EngineHandle::deliver() {
   }
   if (reports.ended) {
     close();
-    for (auto& deferred : disposals_) deferred.Resolve(env_.Undefined());
+    for (const Disposal& disposal : disposals_) disposal.deferred.Resolve(env_.Undefined());
     disposals_.clear();
   }
   hold_process_open();
@@ -159,6 +167,7 @@ void EngineHandle::close() {
   closed_ = true;
   thread_->stop();
   thread_->join();
+  env_.GetInstanceData<Live>()->handles.erase(this);
   napi_remove_env_cleanup_hook(env_, on_environment_end, this);
   pending_.clear();
   account(0);
@@ -169,6 +178,7 @@ void EngineHandle::on_environment_end(void* handle) {
   auto* self = static_cast<EngineHandle*>(handle);
   const Context alive = self->shared_from_this();
   self->close();
+  self->disposals_.clear();
 }
 
 }  // namespace foretoken

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -21,11 +22,15 @@ class AnsweredCall : public EngineCall {
 
 /// What JavaScript holds of an engine: the thread, the promises that wait for it and the way back from it.
 ///
-/// Everything here runs on the JavaScript thread that made the handle. It goes in one of three ways, each of which
-/// ends in close(): dispose(), the garbage collection of the object, or the end of the environment (process exit,
-/// worker.terminate()), where the engine's thread must be gone before Node tears down what it would call into.
+/// Everything here runs on the JavaScript thread that made the handle. It goes in one of four ways, each of which ends
+/// in close(): dispose(), the garbage collection of the object, the end of the environment (the end of the program,
+/// worker.terminate()), where the engine's thread must be gone before Node tears down what it would call into, and
+/// process.exit(), which runs none of Node's hooks but the destructors of static objects beside running threads.
 class EngineHandle : public std::enable_shared_from_this<EngineHandle> {
  public:
+  /// Prepares an environment in which handles will be made.
+  static void initialise(Napi::Env env);
+
   /// A new object with a running thread and no engine yet.
   static Napi::Object create(Napi::Env env);
 
@@ -35,6 +40,9 @@ class EngineHandle : public std::enable_shared_from_this<EngineHandle> {
   EngineHandle(Napi::Env env);
   ~EngineHandle();
 
+  /// Ends all engines of this environment, at the end of its process. Blocks until their running calls have stopped.
+  static void close_all(Napi::Env env);
+
   /// Queues a call. `id` names it for abort(); `on_progress` (may be empty) gets (done, total).
   Napi::Promise submit(const Napi::Value& object, std::uint32_t id, std::shared_ptr<AnsweredCall> call,
                        Napi::Function on_progress);
@@ -43,7 +51,7 @@ class EngineHandle : public std::enable_shared_from_this<EngineHandle> {
   void abort(std::uint32_t id);
 
   /// Resolves when the engine is destroyed and its thread has ended.
-  Napi::Promise dispose();
+  Napi::Promise dispose(const Napi::Value& object);
 
  private:
   struct Pending {
@@ -52,9 +60,17 @@ class EngineHandle : public std::enable_shared_from_this<EngineHandle> {
     Napi::FunctionReference on_progress;
     Napi::ObjectReference object;  // an engine with a call under way is not garbage
   };
+  struct Disposal {
+    Napi::Promise::Deferred deferred;
+    Napi::ObjectReference object;  // nor is one whose end somebody waits for
+  };
   using Context = std::shared_ptr<EngineHandle>;
   static void on_wake(Napi::Env env, Napi::Function, Context* context, void*);
   using Waker = Napi::TypedThreadSafeFunction<Context, void, on_wake>;
+
+  struct Live {
+    std::unordered_set<EngineHandle*> handles;  // those of one environment that are not closed
+  };
 
   void start();
   void deliver();
@@ -68,7 +84,7 @@ class EngineHandle : public std::enable_shared_from_this<EngineHandle> {
   Waker waker_;
   std::optional<EngineThread> thread_;
   std::unordered_map<std::uint32_t, Pending> pending_;
-  std::vector<Napi::Promise::Deferred> disposals_;
+  std::vector<Disposal> disposals_;
   std::int64_t accounted_ = 0;
   bool holds_process_ = false;
   bool disposing_ = false;

@@ -29,6 +29,13 @@ describe.skipIf(missing)('the examples', () => {
     expect(Number(lines[4]!.vowels)).toBeGreaterThan(Number(lines[0]!.vowels))
   })
 
+  test('rpt-loop predicts plain text, and some predictions come true', async () => {
+    const lines = await run(() => import('../../examples/rpt-loop.js'), model, text, '3')
+    expect(lines.map(({ step }) => step)).toEqual([0, 1, 2])
+    expect(lines.some(({ reward }) => Number(reward) > 0)).toBe(true)
+    expect(lines.some(({ gradNorm }) => Number(gradNorm) > 0)).toBe(true)
+  })
+
   test('custom-reward trains with its reward', async () => {
     const lines = await run(() => import('../../examples/custom-reward.js'), model, text)
     expect(lines.map(({ step, reward }) => [step, Number.isFinite(reward)])).toEqual([

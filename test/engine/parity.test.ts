@@ -128,6 +128,18 @@ describe.each(models)('$name in float32 equals transformers', (model: ExpectedMo
     }
   })
 
+  test('and in bfloat16 it is that, but for rounding', async () => {
+    await using rounded = await Engine.open(model.directory, { dtype: 'bfloat16' })
+    const exact = await engine.score(forest)
+    const near = await rounded.score(forest)
+    let squares = 0
+    for (const [i, value] of exact.logprobs.entries())
+      if (!Number.isNaN(value)) squares += (near.logprobs[i]! - value) ** 2
+    // Each number rounded to 8 bits is off by up to 2^-9; over some ten layers of products, log-probs of the size of 5
+    // come out off by about 0.01 (a wrong term or layer: by 0.1 and more).
+    expect(Math.sqrt(squares / forest.length)).toBeLessThan(0.03)
+  })
+
   // Last: it changes the weights.
   test('losses of four AdamW updates', async () => {
     const training = forestOf(trainingSequences(model))

@@ -35,6 +35,7 @@ export type {
 export { type Segment, TokenForest } from './engine/token-forest.js'
 export * from './evaluate/index.js'
 export * from './reward/index.js'
+export * from './run/index.js'
 export * from './text/index.js'
 export * from './train/index.js'
 export { version } from './version.js'

@@ -15,6 +15,12 @@ export const rptConfig = section('method rpt: groups, rewards and loss', {
         '(./my-reward.js) whose default export is a reward or a function of one answer',
     ),
   rewardOptions: z.record(z.string(), z.unknown()).prefault({}).describe('options of the reward'),
+  averageTau: share()
+    .optional()
+    .describe(
+      'keeps a moving average of the weights, average = tau average + (1 - tau) weights after each update, for rewards ' +
+        'that ask for it; where left out 0.999 with information-gain, and none otherwise',
+    ),
   advantage: z
     .enum(['grpo', 'dr-grpo', 'rloo', 'opo', 'batch'])
     .default('grpo')

@@ -33,9 +33,18 @@ export function promptOptions({ prompt }: Pick<RunConfig, 'prompt'>): PromptOpti
 }
 
 function makeRpt(config: RunConfig, difficulty: DifficultyIndex | undefined): Method {
-  const { kl, overlong, auxiliary, dynamicSampling, reward: _, rewardOptions: __, ...policy } = defined(config.rpt)
+  const {
+    kl,
+    overlong,
+    auxiliary,
+    dynamicSampling,
+    reward: _reward,
+    rewardOptions: _options,
+    averageTau: _tau,
+    ...policy
+  } = defined(config.rpt)
   const { maxPromptTokens, ...sampling } = config.sampling
-  const { proxy: ___, index: ____, ...targets } = defined(config.difficulty)
+  const { proxy: _proxy, index: _index, ...targets } = defined(config.difficulty)
   return rpt({
     ...policy,
     prompt: promptOptions(config),

@@ -68,7 +68,7 @@ export function evaluationText(step: number, { splits, seconds }: EvaluationRepo
 export function memoryText(items: readonly MemoryItem[]): string {
   const total = items.reduce((sum, { bytes }) => sum + bytes, 0)
   const largest = items.filter(({ bytes }) => bytes > 0).map(({ name, bytes }) => `${name} ${gibibytes(bytes)}`)
-  return `memory: ${gibibytes(total)} planned (${largest.join(', ')})`
+  return `memory: at most ${gibibytes(total)} (${largest.join(', ')})`
 }
 
 function gibibytes(bytes: number): string {

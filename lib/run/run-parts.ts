@@ -4,6 +4,7 @@ import type { TextCorpus } from '../algorithm/text-corpus.js'
 import type { Corpus } from '../corpus/corpus.js'
 import { DifficultyIndex } from '../corpus/difficulty-index.js'
 import { Engine } from '../engine/engine.js'
+import type { MemoryPlanOptions } from '../engine/options.js'
 import type { EvaluationTarget } from '../evaluate/types.js'
 import { Tokenizer } from '../text/tokenizer.js'
 import { buildDifficultyIndex } from './build-difficulty-index.js'
@@ -62,7 +63,7 @@ export async function openParts(
       `${config.method} · ${engine.deviceDescription} · ${engine.dtype} · ` +
         `${describeMachine(engine).parameters.toLocaleString('en')} parameters · ${shown(run.path)}`,
     )
-    display.note(memoryText(await engine.memoryPlan()))
+    display.note(memoryText(await engine.memoryPlan(largestWork(config))))
     const heldOut = config.evaluation.enabled ? await openHeldOut(config, corpus) : undefined
     if (heldOut) {
       parts.targets = checkpoint
@@ -75,6 +76,20 @@ export async function openParts(
     await index?.close()
     await engine.dispose()
     throw error
+  }
+}
+
+/** The most that a step may ask of memory: prompts and answers of full length, none of them sharing anything. */
+function largestWork({ method, engine, rpt, sampling, ntp, sft }: RunConfig): MemoryPlanOptions {
+  if (method !== 'rpt') {
+    return { trainingTokens: Math.max(engine.batchTokens, method === 'ntp' ? ntp.maxTokens : sft.maxTokens) }
+  }
+  return {
+    trainingTokens: Math.max(engine.batchTokens, sampling.maxPromptTokens + sampling.maxTokens),
+    contexts: rpt.contextsPerStep,
+    contextTokens: sampling.maxPromptTokens,
+    rollouts: rpt.rolloutsPerContext,
+    newTokens: sampling.maxTokens,
   }
 }
 

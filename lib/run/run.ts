@@ -3,7 +3,7 @@ import { ForetokenError } from '../engine/errors.js'
 import { evaluate } from '../evaluate/evaluate.js'
 import { type Checkpoint, latestCheckpoint } from '../train/checkpoint.js'
 import { Trainer } from '../train/trainer.js'
-import type { StepMetrics } from '../train/types.js'
+import type { StepMetrics, TrainEvent, TrainerOptions } from '../train/types.js'
 import type { RunConfig } from './config-schema.js'
 import { writeTargets } from './evaluation-targets.js'
 import { Interruption } from './interruption.js'
@@ -148,73 +148,44 @@ async function train(
   display: RunDisplay,
   abort: AbortController,
 ): Promise<Omit<RunResult, 'exitStatus'>> {
-  const { engine, tokenizer, corpus, traces, difficulty, targets } = parts
   const logs = await RunLogs.open(run, from?.step)
-  const method = makeMethod(config, { ...(difficulty && { difficulty }), ...(traces && { traces }) })
-  const { every } = config.evaluation
-  const evaluation =
-    targets.length > 0 ? { ...evaluationOptions(config), targets, every: every > 0 ? every : config.steps } : undefined
-  const bestMetric =
-    config.checkpoint.bestMetric ??
-    `eval/easy/${config.method === 'rpt' && config.evaluation.reasoning ? 'reasoning' : 'prediction'}`
+  const settings = await trainerOptions(config, run, parts, logs)
   // The evaluation that comes after the end of the text belongs to no step's metrics.
   let unlogged: Parameters<RunLogs['evaluation']> | undefined
-  const trainer = new Trainer({
-    engine,
-    tokenizer,
-    corpus: corpus ?? noDocuments,
-    method,
-    reward: await loadReward(config.rpt.reward, config.rpt.rewardOptions),
-    steps: config.steps,
-    ...(config.corpus.epochs !== undefined && { epochs: config.corpus.epochs }),
-    onBadDocument: config.corpus.onBadDocument,
-    seed: config.seed,
-    optimizer: { ...config.optimizer, schedule: config.schedule },
-    ...(evaluation && { evaluation }),
-    checkpoint: {
-      directory: run.checkpoints,
-      ...(config.checkpoint.every > 0 && { every: config.checkpoint.every }),
-      keepLast: config.checkpoint.keepLast,
-      ...(config.checkpoint.keepBest && evaluation && { keepBest: { metric: bestMetric } }),
-      ...(config.checkpoint.dtype !== undefined && { save: { dtype: config.checkpoint.dtype } }),
-      async addFiles(folder) {
-        await logs.sync()
-        await copyTokenizer(tokenizerFolder(config), folder)
-      },
-    },
-    signal: abort.signal,
-    onEvent(event) {
-      logs.note(event)
-      display.event(event)
-      if (event.kind === 'evaluation') unlogged = [event.step, event.report]
-    },
-  })
+  const onEvent = (event: TrainEvent) => {
+    logs.note(event)
+    display.event(event)
+    if (event.kind === 'evaluation') unlogged = [event.step, event.report]
+  }
+  const trainer = new Trainer({ ...settings, signal: abort.signal, onEvent })
 
   let metrics: StepMetrics | undefined
   try {
     if (from) {
       await trainer.restore(from.directory, { ignoreChanges: options.allowChanges ?? false })
       display.note(`resumed at step ${from.step}`)
-    } else if (evaluation) {
-      await writeTargets(run.targets, targets)
-      if (config.evaluation.before) {
+    } else {
+      const { reward, rewardOptions } = config.rpt
+      if (reward === 'information-gain' && rewardOptions.baseline === 'reference') await parts.engine.keepReference()
+      await writeTargets(run.targets, parts.targets)
+      const { evaluation } = settings
+      if (evaluation && config.evaluation.before) {
+        const { engine, tokenizer, targets } = parts
         const report = await evaluate(engine, tokenizer, targets, { ...evaluation, signal: abort.signal })
-        const event = { kind: 'evaluation', step: 0, report } as const
-        logs.note(event)
-        display.event(event)
+        onEvent({ kind: 'evaluation', step: 0, report })
         await logs.evaluation(0, report)
       }
     }
     for await (const step of trainer) {
       metrics = step
-      const evaluated = unlogged !== undefined
+      const evaluated = unlogged?.[0] === step.step
       unlogged = undefined
       await logs.step(step)
       display.step(step)
       options.onStep?.(step)
       if (evaluated && config.logging.report) await writeRunReport(run)
     }
-    if (unlogged) await logs.evaluation(...unlogged)
+    if (unlogged && unlogged[0] > 0) await logs.evaluation(...unlogged)
   } finally {
     await logs.close()
   }
@@ -228,6 +199,47 @@ async function train(
   else if (checkpoint) display.note(`stopped after step ${trainer.step}; resume with: ${resumeCommand(run)}`)
   else display.note('stopped before the first step; there is nothing to resume')
   return { directory: run.path, step: trainer.step, finished: trainer.finished, checkpoint, metrics }
+}
+
+/** The trainer of a config. */
+async function trainerOptions(
+  config: RunConfig,
+  run: RunDirectory,
+  { engine, tokenizer, corpus, traces, difficulty, targets }: RunParts,
+  logs: RunLogs,
+): Promise<TrainerOptions> {
+  const { every } = config.evaluation
+  const evaluation =
+    targets.length > 0 ? { ...evaluationOptions(config), targets, every: every > 0 ? every : config.steps } : undefined
+  const { reward, averageTau = reward === 'information-gain' ? 0.999 : undefined } = config.rpt
+  const reasons = config.method === 'rpt' && config.evaluation.reasoning
+  const bestMetric = config.checkpoint.bestMetric ?? `eval/easy/${reasons ? 'reasoning' : 'prediction'}`
+  return {
+    engine,
+    tokenizer,
+    corpus: corpus ?? noDocuments,
+    method: makeMethod(config, { ...(difficulty && { difficulty }), ...(traces && { traces }) }),
+    reward: await loadReward(reward, config.rpt.rewardOptions),
+    steps: config.steps,
+    ...(config.corpus.epochs !== undefined && { epochs: config.corpus.epochs }),
+    onBadDocument: config.corpus.onBadDocument,
+    seed: config.seed,
+    ...(averageTau !== undefined && config.method === 'rpt' && { averageTau }),
+    optimizer: { ...config.optimizer, schedule: config.schedule },
+    ...(evaluation && { evaluation }),
+    checkpoint: {
+      directory: run.checkpoints,
+      ...(config.checkpoint.every > 0 && { every: config.checkpoint.every }),
+      keepLast: config.checkpoint.keepLast,
+      ...(config.checkpoint.keepBest && evaluation && { keepBest: { metric: bestMetric } }),
+      ...(config.checkpoint.dtype !== undefined && { save: { dtype: config.checkpoint.dtype } }),
+      async addFiles(folder) {
+        // A checkpoint must not know more steps than the logs.
+        await logs.sync()
+        await copyTokenizer(tokenizerFolder(config), folder)
+      },
+    },
+  }
 }
 
 function resumeCommand(run: RunDirectory): string {

@@ -1,0 +1,54 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { describeShared, sharedPath } from '../text/shared.js'
+import { foretoken } from './foretoken.js'
+import { readLines, tinyConfig } from './tiny-world.js'
+
+let folder: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'foretoken-omni-'))
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+const corpus = [
+  ...[
+    '--corpus.sources',
+    `[{ path: ${sharedPath('data', 'omni_math.jsonl')}, template: "{problem}\\n\\n{solution}" }]`,
+  ],
+  ...['--steps', '2', '--logging.progress-seconds', '0', '--evaluation.documents', '3', '--checkpoint.every', '1'],
+  ...['--rpt.contexts-per-step', '8', '--rpt.rollouts-per-context', '4', '--sampling.max-tokens', '24'],
+]
+
+async function train(output: string, ...args: string[]) {
+  const { status, stderr } = await foretoken(['train', '--output', output, ...corpus, ...args], folder)
+  expect(status, stderr).toBe(0)
+  const metrics = await readLines(join(folder, output, 'metrics.jsonl'))
+  expect(metrics.map(({ step }) => step)).toEqual([0, 1, 2])
+  for (const line of metrics) expect(Object.values(line).every(Number.isFinite), JSON.stringify(line)).toBe(true)
+  return metrics
+}
+
+describeShared('models/stories260K', 'OmniMATH with stories260K', () => {
+  it('trains, with a reward that every group differs in', async () => {
+    const model = ['--model.path', sharedPath('models', 'stories260K', 'hf'), '--corpus.on-bad-document', 'skip']
+    const prompt = ['--prompt.template', '{context}', '--sampling.max-prompt-tokens', '200']
+    const metrics = await train('stories', ...model, ...prompt, '--rpt.reward', 'information-gain')
+    expect(metrics[2]!['rpt/groups_trained']).toBe(8)
+    expect(metrics[2]!['importance_ratio/mean']).toBe(1)
+    expect(metrics[2]!.grad_norm).toBeGreaterThan(0)
+  })
+})
+
+describeShared('tokenizers/qwen2.5', 'OmniMATH with a new Qwen3-shaped model under the Qwen2.5 tokenizer', () => {
+  it('trains, and its checkpoint is a model', async () => {
+    const create = { ...tinyConfig, vocab_size: 151_936, max_position_embeddings: 1024, eos_token_id: 151_643 }
+    const model = ['--model.create', JSON.stringify(create), '--model.tokenizer', sharedPath('tokenizers', 'qwen2.5')]
+    const metrics = await train('qwen', ...model, '--sampling.max-prompt-tokens', '400', '--rpt.reward', 'log-prob')
+    expect(metrics[2]!.grad_norm).toBeGreaterThan(0)
+    const scored = await foretoken(['score', 'qwen', '\\frac{1}{2} + x', '--json'], folder)
+    expect(scored.status, scored.stderr).toBe(0)
+    expect(JSON.parse(scored.stdout).logprob).toBeLessThan(0)
+  })
+})

@@ -34,6 +34,7 @@ FORETOKEN_INLINE void gather_path(const AttentionPiece& piece, const PathRows& p
   const int D = piece.head_dim;
   const std::int64_t Dp = padded(D), positions = path_positions(piece);
   const std::int32_t base = path_base(piece), end = piece.run.position + piece.run.count;
+  constexpr int ahead = 8;
   for (std::int64_t j = 0; j < positions; ++j) {
     float* key = path.keys + j * Dp;
     float* key_column = path.keys_transposed + j / kLanes * kLanes * D + j % kLanes;
@@ -43,9 +44,14 @@ FORETOKEN_INLINE void gather_path(const AttentionPiece& piece, const PathRows& p
       for (int d = 0; d < D; ++d) key_column[d * kLanes] = value_column[d * kLanes] = 0;
       continue;
     }
-    const std::int64_t row = piece.run.path_rows[base + j];
-    const T* k = (const T*)piece.k + row * piece.k_stride + piece.kv_head * D;
-    const T* v = (const T*)piece.v + row * piece.v_stride + piece.kv_head * D;
+    const auto k_of = [&](std::int64_t row) { return (const T*)piece.k + row * piece.k_stride + piece.kv_head * D; };
+    const auto v_of = [&](std::int64_t row) { return (const T*)piece.v + row * piece.v_stride + piece.kv_head * D; };
+    if (base + j + ahead < end) {
+      prefetch(k_of(piece.run.path_rows[base + j + ahead]), D);
+      prefetch(v_of(piece.run.path_rows[base + j + ahead]), D);
+    }
+    const T* k = k_of(piece.run.path_rows[base + j]);
+    const T* v = v_of(piece.run.path_rows[base + j]);
     for_vectors(D, [&](std::int64_t d, auto lanes) { store(key + d, load(k + d, lanes), lanes); });
     for (int d = 0; d < D; ++d) {
       key_column[d * kLanes] = key[d];
@@ -74,6 +80,10 @@ void attention_backward(const AttentionPiece& piece) {
   constexpr std::int64_t step = kPagesPerStep * kLanes;
   float* p = dq + kQueryTile * Dp;                       // (kQueryTile, step)
   float* ds = p + kQueryTile * step;
+
+  const float* q_rows[] = {q, q + kLanes * Dp};          // by 16 rows, as `mix` wants them
+  const float* upstream_rows[] = {upstream, upstream + kLanes * Dp};
+  static_assert(kQueryTile <= 2 * kLanes);
 
   gather_path<T>(piece, path);
   for (std::int64_t i = 0; i < 2 * positions * Dp; i += kLanes) store(dkeys + i, zero());
@@ -108,6 +118,16 @@ void attention_backward(const AttentionPiece& piece) {
         lse[m] = piece.lse[row * piece.lse_stride + head];
       }
 
+      // The next tile's rows, and where this one's will go.
+      for (std::int32_t r = 0; r < rows_at_once; ++r) {
+        const std::int64_t row = run.row + n + r, column = (piece.kv_head * G + g) * D;
+        if (n + r < run.count) prefetch<true>(piece.dq + row * piece.dq_stride + column, heads * D);
+        if (n + rows_at_once + r >= run.count || heads < G) continue;
+        prefetch((const T*)piece.q + (row + rows_at_once) * piece.q_stride + column, heads * D);
+        prefetch((const T*)piece.out + (row + rows_at_once) * piece.out_stride + column, heads * D);
+        prefetch(piece.dout + (row + rows_at_once) * piece.dout_stride + column, heads * D);
+      }
+
       const std::int32_t last = run.position + n + rows - 1;
       const std::int32_t first = first_visible(run.position + n, piece.window) / kLanes * kLanes;
       for (std::int32_t j = first; j <= last; j += step) {
@@ -136,9 +156,11 @@ void attention_backward(const AttentionPiece& piece) {
           }
         }
         const int seen = last - j + 1 < width ? last - j + 1 : width;
-        mix(ds, step, 1, path.keys + offset * Dp, Dp, seen, queries, (int)Dp, dq, Dp);
-        mix(ds, 1, step, q, Dp, queries, seen, (int)Dp, dkeys + offset * Dp, Dp);
-        mix(p, 1, step, upstream, Dp, queries, seen, (int)Dp, dvalues + offset * Dp, Dp);
+        const float* key_rows[kPagesPerStep];
+        for (int b = 0; b < pages; ++b) key_rows[b] = path.keys + (offset + b * kLanes) * Dp;
+        mix(ds, step, 1, key_rows, Dp, 0, seen, queries, (int)Dp, dq, Dp);
+        mix(ds, 1, step, q_rows, Dp, 0, queries, seen, (int)Dp, dkeys + offset * Dp, Dp);
+        mix(p, 1, step, upstream_rows, Dp, 0, queries, seen, (int)Dp, dvalues + offset * Dp, Dp);
       }
 
       for (int m = 0; m < queries; ++m) {

@@ -97,37 +97,40 @@ void attention_forward(const AttentionTile& tile) {
         scores + r * G * width + (page - begin_page) * kLanes, width);
   });
 
+  // In two passes over all queries, for the processor to work on several of them at a time.
+  float greatest_score[kQueryTile];
+  const Vec lowest = broadcast(-__builtin_inff()), scale = broadcast(tile.scale);
   for (int i = 0; i < queries; ++i) {
-    const QueryRow& row = tile.rows[i / G];
-    const std::int32_t visible = first_visible(row.position, tile.window);
-    const int first_page = visible / kLanes, last_page = row.position / kLanes;
-    float* s = scores + i * width;
-    for (int b = begin_page; b < first_page; ++b) store(s + (b - begin_page) * kLanes, zero());
-    for (int b = last_page + 1; b < end_page; ++b) store(s + (b - begin_page) * kLanes, zero());
-    s += (first_page - begin_page) * kLanes;
-    const std::int64_t count = (std::int64_t)(last_page + 1 - first_page) * kLanes;
-
-    const Vec lowest = broadcast(-__builtin_inff()), scale = broadcast(tile.scale);
-    Vec greatest_lanes = lowest;
-    for (std::int64_t j = 0; j < count; j += kLanes) {
-      Vec score = load(s + j) * scale;
-      if (j == 0 || j + kLanes == count)
-        score = within(lane_numbers(first_page * kLanes + (std::int32_t)j), visible, row.position, score, lowest);
-      store(s + j, score);
-      greatest_lanes = max(greatest_lanes, score);
+    const std::int32_t position = tile.rows[i / G].position, visible = first_visible(position, tile.window);
+    const int first_page = visible / kLanes, last_page = position / kLanes;
+    float* page_scores = scores + i * width - begin_page * kLanes;
+    for (int b = begin_page; b < first_page; ++b) store(page_scores + b * kLanes, zero());
+    for (int b = last_page + 1; b < end_page; ++b) store(page_scores + b * kLanes, zero());
+    Vec most = lowest;
+    for (int b = first_page; b <= last_page; ++b) {
+      Vec score = load(page_scores + b * kLanes) * scale;
+      if (b == first_page || b == last_page)
+        score = within(lane_numbers(b * kLanes), visible, position, score, lowest);
+      store(page_scores + b * kLanes, score);
+      most = max(most, score);
     }
-    const float greatest_score = greatest(greatest_lanes);
-    const Vec shift = broadcast(greatest_score);
+    greatest_score[i] = greatest(most);
+  }
+  for (int i = 0; i < queries; ++i) {
+    const std::int32_t position = tile.rows[i / G].position;
+    float* page_scores = scores + i * width - begin_page * kLanes;
+    const Vec shift = broadcast(greatest_score[i]);
     Vec total = zero();
-    for (std::int64_t j = 0; j < count; j += kLanes) {
-      const Vec weight = exp(load(s + j) - shift);
-      store(s + j, weight);
+    for (int b = first_visible(position, tile.window) / kLanes; b <= position / kLanes; ++b) {
+      const Vec weight = exp(load(page_scores + b * kLanes) - shift);
+      store(page_scores + b * kLanes, weight);
       total = total + weight;
     }
     const float weights = sum(total);
     reciprocal[i] = 1.0f / weights;
     if (tile.lse)
-      tile.lse[row.row * tile.lse_stride + tile.first_head + i % G] = greatest_score + __builtin_logf(weights);
+      tile.lse[tile.rows[i / G].row * tile.lse_stride + tile.first_head + i % G] =
+          greatest_score[i] + __builtin_logf(weights);
   }
 
   for_shared_pages(tile, begin_page, end_page, [&](int r, int end_row, int page, int end) {
@@ -137,13 +140,12 @@ void attention_forward(const AttentionTile& tile) {
       if (visible < from) from = visible;
       if (tile.rows[i].position > to) to = tile.rows[i].position;
     }
-    for (int b = page; b < end; ++b) {
-      const int first_lane = from > b * kLanes ? from - b * kLanes : 0;
-      const int end_lane = to < b * kLanes + kLanes - 1 ? to - b * kLanes + 1 : kLanes;
-      const T* values = page_keys(tile.rows[r].table, b) + kLanes * D + first_lane * D;
-      mix(scores + r * G * width + (b - begin_page) * kLanes + first_lane, width, 1, values, D, end_lane - first_lane,
-          (end_row - r) * G, D, mixed + r * G * Dp, Dp);
-    }
+    const T* values[kPagesTogether];
+    for (int b = page; b < end; ++b) values[b - page] = page_keys(tile.rows[r].table, b) + kLanes * D;
+    const int begin_lane = from > page * kLanes ? from - page * kLanes : 0;
+    const int end_lane = to < end * kLanes - 1 ? to - page * kLanes + 1 : (end - page) * kLanes;
+    mix(scores + r * G * width + (page - begin_page) * kLanes, width, 1, values, D, begin_lane, end_lane,
+        (end_row - r) * G, D, mixed + r * G * Dp, Dp);
   });
 
   for (int i = 0; i < queries; ++i) {

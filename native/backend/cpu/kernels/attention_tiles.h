@@ -82,26 +82,32 @@ FORETOKEN_INLINE void dot(const float* q, std::int64_t q_stride, int rows, const
   });
 }
 
-/// out[r][c] += Σ_k coefficients[r · row_stride + k · k_stride] · x[k][c] for R rows and V vectors of columns, in the
-/// order of k.
+/// out[r][c] += Σ_k coefficients[r · row_stride + k · k_stride] · x[k][c] for R rows and V vectors of columns, over
+/// k = begin … end − 1 in order. Row k of x is row k mod 16 of x[k / 16].
 template <int R, int V, typename T, typename Lanes>
 __attribute__((noinline)) void mix_tile(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride,
-                                        const T* x, std::int64_t x_stride, std::int64_t count, float* out,
-                                        std::int64_t out_stride, Lanes lanes) {
+                                        const T* const* x, std::int64_t x_offset, std::int64_t x_stride, int begin,
+                                        int end, float* out, std::int64_t out_stride, Lanes lanes) {
   Vec total[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) total[r][v] = load(out + r * out_stride + v * kLanes, lanes);
-  for (std::int64_t k = 0; k < count; ++k) {
-    Vec value[V];
+  for (int block = begin / kLanes; block * kLanes < end; ++block) {
+    const int first = block * kLanes < begin ? begin : block * kLanes;
+    const int last = end < block * kLanes + kLanes ? end : block * kLanes + kLanes;
+    const T* row = x[block] + x_offset + (first - block * kLanes) * x_stride;
+    const float* coefficient_of = coefficients + first * k_stride;
+    for (int k = first; k < last; ++k, row += x_stride, coefficient_of += k_stride) {
+      Vec value[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) value[v] = load(x + k * x_stride + v * kLanes, lanes);
+      for (int v = 0; v < V; ++v) value[v] = load(row + v * kLanes, lanes);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vec coefficient = broadcast(coefficients[r * row_stride + k * k_stride]);
+      for (int r = 0; r < R; ++r) {
+        const Vec coefficient = broadcast(coefficient_of[r * row_stride]);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) total[r][v] = fma(coefficient, value[v], total[r][v]);
+        for (int v = 0; v < V; ++v) total[r][v] = fma(coefficient, value[v], total[r][v]);
+      }
     }
   }
 #pragma GCC unroll 8
@@ -112,21 +118,21 @@ __attribute__((noinline)) void mix_tile(const float* coefficients, std::int64_t 
 
 /// The same for any number of rows and columns.
 template <typename T>
-FORETOKEN_INLINE void mix(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride, const T* x,
-                          std::int64_t x_stride, std::int64_t count, int rows, int cols, float* out,
+FORETOKEN_INLINE void mix(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride, const T* const* x,
+                          std::int64_t x_stride, int begin, int end, int rows, int cols, float* out,
                           std::int64_t out_stride) {
   for_pieces<kTileVectors>(cols / kLanes, [&](int v, auto Vectors) {
     for_pieces<kTileRows>(rows, [&](int r, auto R) {
-      mix_tile<decltype(R)::value, decltype(Vectors)::value>(coefficients + r * row_stride, row_stride, k_stride,
-                                                             x + v * kLanes, x_stride, count,
+      mix_tile<decltype(R)::value, decltype(Vectors)::value>(coefficients + r * row_stride, row_stride, k_stride, x,
+                                                             v * kLanes, x_stride, begin, end,
                                                              out + r * out_stride + v * kLanes, out_stride, Full{});
     });
   });
   const int c = cols / kLanes * kLanes;
   if (c == cols) return;
   for_pieces<kTileRows>(rows, [&](int r, auto R) {
-    mix_tile<decltype(R)::value, 1>(coefficients + r * row_stride, row_stride, k_stride, x + c, x_stride, count,
-                         out + r * out_stride + c, out_stride, Part{cols - c});
+    mix_tile<decltype(R)::value, 1>(coefficients + r * row_stride, row_stride, k_stride, x, c, x_stride, begin, end,
+                                    out + r * out_stride + c, out_stride, Part{cols - c});
   });
 }
 

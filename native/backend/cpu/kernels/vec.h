@@ -261,6 +261,14 @@ FORETOKEN_INLINE float to_float(bf16 x) {
   return value;
 }
 
+/// Asks for the cache lines of `count` elements that will soon be read (or written).
+template <bool writes = false, typename T>
+FORETOKEN_INLINE void prefetch(const T* x, std::int64_t count) {
+  constexpr int line = 64;
+  const char* end = (const char*)(x + count);
+  for (const char* at = (const char*)x; at < end; at += line) __builtin_prefetch(at, writes ? 1 : 0, 3);
+}
+
 /// Calls f(i, lanes) for i = 0, 16, … up to count; `lanes` is Full but for the last, incomplete vector.
 template <typename Function>
 FORETOKEN_INLINE void for_vectors(std::int64_t count, const Function& f) {
@@ -288,11 +296,20 @@ FORETOKEN_INLINE float sum(Vec v) {
 }
 
 FORETOKEN_INLINE float greatest(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)v.p[0]);
+#elif defined(__AVX2__)
+  const __m256 eight = _mm256_max_ps((__m256)v.p[0], (__m256)v.p[1]);
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#else
   float lanes[kLanes];
   store(lanes, v);
   float result = lanes[0];
   for (int l = 1; l < kLanes; ++l) result = lanes[l] > result ? lanes[l] : result;
   return result;
+#endif
 }
 
 /// Σ over `count` columns: step(accumulator, i, lanes) adds the columns from i on. Four vectors of sums that take

@@ -170,7 +170,7 @@ TEST("a row of a matrix product has the same bits for every number of rows, posi
           CHECK_CASE(alone.row_equals(0, all, r), describe(isa, dtype, 1, k, n));
         }
         const Matrix padded = Matrix::random(dtype, 71, k, k + 11, 5);
-        for (std::int64_t m = 1; m <= 70; ++m) {
+        for (std::int64_t m = 1; m <= 70; m += k > 200 && m > 9 ? 5 : 1) {
           for (ThreadTeam& team : teams) {
             const std::int64_t from = (m * 7) % 400;
             Matrix some(out_dtype, m, n, n + 5);

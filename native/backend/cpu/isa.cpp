@@ -64,7 +64,8 @@ Isa selected_isa() {
   if (name == nullptr || *name == '\0') return best_isa();
   const Isa isa = parse_isa(name);
   if (!isa_available(isa)) {
-    fail(ErrorCode::DeviceUnavailable, "FORETOKEN_ISA asks for ", name, ", which this machine lacks; it has ", names(true));
+    fail(ErrorCode::DeviceUnavailable, "FORETOKEN_ISA asks for ", name, ", which this machine lacks; it has ",
+         names(true));
   }
   return isa;
 }

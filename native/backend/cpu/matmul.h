@@ -2,8 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
+#include "backend/cpu/aligned_memory.h"
 #include "backend/cpu/isa.h"
 #include "core/dtype.h"
 #include "core/thread_team.h"
@@ -44,21 +44,6 @@ struct MutableMatrixView {
   MutableMatrixView(BFloat16* data_, std::int64_t stride_) : MutableMatrixView(data_, stride_, DType::BFloat16) {}
 };
 
-/// Uninitialised memory on a cache line's boundary, in huge pages as far as it is large; throws OutOfMemory.
-class AlignedMemory {
- public:
-  AlignedMemory() = default;
-  explicit AlignedMemory(std::size_t bytes);
-
-  std::byte* data() const { return data_.get(); }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  struct Free { void operator()(std::byte* memory) const; };
-  std::unique_ptr<std::byte, Free> data_;
-  std::size_t bytes_ = 0;
-};
-
 /// A right operand (K, N), rearranged into column panels for one instruction set; filled by `pack`.
 class PackedMatrix {
  public:
@@ -90,7 +75,7 @@ class PackedMatrix {
 };
 
 /// Fills `into` (K, N) from `source`, rounded or widened to its dtype. `transposed`: B[k][n] = source[n * stride + k],
-/// source being (N, K) as a weight (O, I) is in y = x Wᵀ; otherwise B[k][n] = source[k * stride + n], as in dx = dy W.
+/// source being (N, K) as a weight (O, I) is in y = x Wᵀ; else B[k][n] = source[k * stride + n], as in dx = dy W.
 void pack(ThreadTeam& team, PackedMatrix& into, const MatrixView& source, bool transposed);
 
 /// What happens to a sum before it is rounded to the output's dtype, in this order.
@@ -108,7 +93,8 @@ void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const Pa
 class GradientWorkspace {
  public:
   /// What a gradient (O, I) over any number of tokens takes on so many threads; at most some megabytes for each.
-  static std::size_t bytes_for(const Matmul& matmul, DType dtype, int threads, std::int64_t outputs, std::int64_t inputs);
+  static std::size_t bytes_for(const Matmul& matmul, DType dtype, int threads, std::int64_t outputs,
+                               std::int64_t inputs);
 
   /// Makes sure of `bytes`; throws OutOfMemory.
   void reserve(std::size_t bytes);

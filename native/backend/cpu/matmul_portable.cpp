@@ -31,6 +31,7 @@ struct Vectors128 {
 
 }  // namespace
 
-const Matmul kMatmulPortable = {Isa::Portable, kernels_of<Float32<Vectors128>>(), kernels_of<WidenedBFloat16<Vectors128>>()};
+const Matmul kMatmulPortable = {Isa::Portable, kernels_of<Float32<Vectors128>>(),
+                                kernels_of<WidenedBFloat16<Vectors128>>()};
 
 }  // namespace foretoken::cpu

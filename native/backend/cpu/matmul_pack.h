@@ -1,0 +1,157 @@
+#pragma once
+
+// Rearranging a row-major matrix into panels of units, in the vectors of each instruction set.
+
+#include "backend/cpu/matmul_tile.h"
+
+namespace foretoken::cpu {
+namespace {
+
+/// `lanes` neighbouring elements, of which `count` are there: the bits of float32, or of bfloat16 in the low halves.
+template <typename Product, bool from_bfloat16>
+FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64_t index, int64_t count) {
+  using Words = typename Product::Words;
+  using Halves = typename Product::Halves;
+  constexpr int lanes = Product::lanes;
+  Words words;
+  if constexpr (from_bfloat16) {
+    const uint16_t* from = static_cast<const uint16_t*>(source) + index;
+    uint16_t padded[lanes] = {};
+    if (count < lanes) {
+      for (int64_t lane = 0; lane < count; ++lane) padded[lane] = from[lane];
+      from = padded;
+    }
+    words = __builtin_convertvector(load<Halves>(from), Words);
+    if constexpr (!Product::bfloat16) words <<= 16;
+  } else {
+    const float* from = static_cast<const float*>(source) + index;
+    float padded[lanes] = {};
+    if (count < lanes) {
+      for (int64_t lane = 0; lane < count; ++lane) padded[lane] = from[lane];
+      from = padded;
+    }
+    words = load<Words>(from);
+    if constexpr (Product::bfloat16) {
+      words = __builtin_convertvector(round_to_bfloat16<Product>(load<typename Product::Floats>(from)), Words);
+    }
+  }
+  return words;
+}
+
+/// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows. A few rows side by side: along each
+/// the hardware prefetches, and what is written is contiguous for some lines.
+template <typename Product, bool from_bfloat16>
+void pack_rows(const PackJob& job) {
+  constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1, k_step = 8 * per_unit;
+  const int64_t unit_bytes = job.width * 4;
+  for (int64_t k_begin = job.k_begin; k_begin < job.k_end; k_begin += k_step) {
+    const int64_t k_end = k_begin + k_step < job.k_end ? k_begin + k_step : job.k_end;
+    char* panel = job.into + k_begin / per_unit * unit_bytes;
+    for (int64_t first = job.column_begin; first < job.column_end; first += job.width, panel += job.panel_bytes) {
+      for (int64_t at = 0; at < job.width; at += lanes) {
+        const int64_t column = first + at, left = job.column_end - column;
+        char* into = panel + at * 4;
+        for (int64_t k = k_begin; k < k_end; k += per_unit, into += unit_bytes) {
+          auto words = load_elements<Product, from_bfloat16>(job.source, k * job.stride + column, left);
+          if (per_unit == 2 && k + 1 < k_end) {
+            words |= load_elements<Product, from_bfloat16>(job.source, (k + 1) * job.stride + column, left) << 16;
+          }
+          store(into, words);
+        }
+      }
+    }
+  }
+}
+
+/// The elements of two vectors side by side that `mask` names.
+template <typename Product>
+FORETOKEN_INLINE auto shuffle(typename Product::Words a, typename Product::Words b, typename Product::Words mask) {
+#if defined(__clang__)
+  typename Product::Words result;
+#pragma unroll
+  for (int lane = 0; lane < Product::lanes; ++lane) {
+    result[lane] = mask[lane] < Product::lanes ? a[mask[lane]] : b[mask[lane] - Product::lanes];
+  }
+  return result;
+#else
+  return __builtin_shuffle(a, b, mask);
+#endif
+}
+
+/// Masks: every second element from `first` on; or elements from `first` on of each vector in turns.
+template <typename Product>
+FORETOKEN_INLINE typename Product::Words every_second(int first) {
+  typename Product::Words mask;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < Product::lanes; ++lane) mask[lane] = static_cast<uint32_t>(first + 2 * lane);
+  return mask;
+}
+template <typename Product>
+FORETOKEN_INLINE typename Product::Words in_turns(int first) {
+  typename Product::Words mask;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < Product::lanes; ++lane) {
+    mask[lane] = static_cast<uint32_t>(first + lane / 2 + lane % 2 * Product::lanes);
+  }
+  return mask;
+}
+
+/// `lanes` units of one column from k on, contiguous in the source; those from k_end on are zero.
+template <typename Product, bool from_bfloat16>
+FORETOKEN_INLINE typename Product::Words load_units(const PackJob& job, int64_t k, int64_t column) {
+  constexpr int lanes = Product::lanes;
+  if (column >= job.column_end) return typename Product::Words{};
+  const int64_t index = column * job.stride + k, count = job.k_end - k;
+  if constexpr (!Product::bfloat16) return load_elements<Product, from_bfloat16>(job.source, index, count);
+  if (from_bfloat16 && count >= 2 * lanes) {
+    return load<typename Product::Words>(static_cast<const uint16_t*>(job.source) + index);
+  }
+  const auto first = load_elements<Product, from_bfloat16>(job.source, index, count);
+  const auto second = load_elements<Product, from_bfloat16>(job.source, index + lanes, count - lanes);
+  const auto even = shuffle<Product>(first, second, every_second<Product>(0));
+  return even | shuffle<Product>(first, second, every_second<Product>(1)) << 16;
+}
+
+/// Element (k, n) is source[n * stride + k]: squares of `lanes` columns by `lanes` units are transposed in registers.
+template <typename Product, bool from_bfloat16>
+void pack_columns(const PackJob& job) {
+  using Words = typename Product::Words;
+  constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1;
+  const int64_t unit_bytes = job.width * 4;
+  for (int64_t column = job.column_begin, at = 0; column < job.column_end || at != 0; column += lanes) {
+    char* into = job.into + (column - job.column_begin - at) / job.width * job.panel_bytes + at * 4 +
+                 job.k_begin / per_unit * unit_bytes;
+    for (int64_t k = job.k_begin; k < job.k_end; k += lanes * per_unit) {
+      Words square[lanes];
+#pragma GCC unroll 16
+      for (int c = 0; c < lanes; ++c) square[c] = load_units<Product, from_bfloat16>(job, k, column + c);
+      // Each round puts a column beside the one half the square away: log₂(lanes) rounds make rows of columns.
+#pragma GCC unroll 4
+      for (int round = 1; round < lanes; round *= 2) {
+        Words next[lanes];
+#pragma GCC unroll 8
+        for (int c = 0; c < lanes / 2; ++c) {
+          next[2 * c] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(0));
+          next[2 * c + 1] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(lanes / 2));
+        }
+#pragma GCC unroll 16
+        for (int c = 0; c < lanes; ++c) square[c] = next[c];
+      }
+      const int64_t units = (job.k_end - k + per_unit - 1) / per_unit;
+#pragma GCC unroll 16
+      for (int u = 0; u < lanes; ++u, into += unit_bytes) {
+        if (u < units) store(into, square[u]);
+      }
+    }
+    at = at + lanes < job.width ? at + lanes : 0;
+  }
+}
+
+template <typename Product>
+void pack_block(const PackJob& job) {
+  if (job.source_bfloat16) job.transposed ? pack_columns<Product, true>(job) : pack_rows<Product, true>(job);
+  else job.transposed ? pack_columns<Product, false>(job) : pack_rows<Product, false>(job);
+}
+
+}  // namespace
+}  // namespace foretoken::cpu

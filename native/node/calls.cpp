@@ -7,7 +7,7 @@
 
 #include "node/arguments.h"
 #include "node/engine_handle.h"
-#include "node/failure.h"
+#include "node/js_error.h"
 #include "node/results.h"
 
 namespace foretoken {

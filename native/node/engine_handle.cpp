@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "node/failure.h"
+#include "node/js_error.h"
 
 namespace foretoken {
 

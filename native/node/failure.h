@@ -3,7 +3,6 @@
 #include <string>
 
 #include "core/error.h"
-#include "node/napi_setup.h"
 
 namespace foretoken {
 
@@ -15,8 +14,5 @@ struct Failure {
 
 /// What the exception that is being handled says; call it inside a catch block only. Does not throw.
 Failure current_failure() noexcept;
-
-/// A JavaScript Error with the core's `code`; lib/engine/ makes a ForetokenError of it.
-Napi::Error to_js_error(Napi::Env env, const Failure& failure);
 
 }  // namespace foretoken

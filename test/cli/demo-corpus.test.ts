@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { drawProblem, drawTrace, writeDemoCorpus } from '../../lib/cli/demo/corpus.js'
-import { problemKinds, textOf } from '../../lib/cli/demo/problems.js'
+import { problemKinds, stepsTitle, textOf } from '../../lib/cli/demo/problems.js'
 import { demoConfig } from '../../lib/cli/demo/run-demo.js'
 import { guessMark } from '../../lib/cli/demo/tokenizer.js'
 import { PhiloxStream } from '../../lib/corpus/philox.js'
@@ -71,6 +71,22 @@ describe("the demo's corpus", () => {
       for (const { question, answer, solution } of solve(text).facts)
         expect(answer, `${question} in ${text}`).toBe(solution)
     }
+  })
+
+  test('documents of single steps are right, and too short for a question about their random digits', async () => {
+    const tokenizer = await Tokenizer.open(join(folder, 'a', 'tokenizer'))
+    const { difficulty } = await demoConfig('rpt', undefined, [])
+    const documents = (await texts('a/pretrain.jsonl')).filter((text) => text.startsWith(stepsTitle))
+    expect(documents.length).toBeGreaterThan(4)
+    for (const text of documents) {
+      const steps = text.slice(stepsTitle.length, -1).split(' ')
+      for (const step of steps) {
+        expect(step).toBe(`${step.slice(0, 4)}${operate(Number(step[0]), step[1]!, Number(step[2]))}`)
+      }
+      const beforeLastAnswer = tokenizer.encode(text).length - 2
+      expect(beforeLastAnswer).toBeLessThanOrEqual(difficulty.minContext)
+    }
+    expect((await texts('a/train.jsonl')).some((text) => text.startsWith(stepsTitle))).toBe(false)
   })
 
   test('documents of a kind differ in data and answers only', () => {

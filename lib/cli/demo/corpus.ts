@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { isHeldOut } from '../../corpus/held-out.js'
 import { PhiloxStream } from '../../corpus/philox.js'
 import { documentHash } from '../../text/document.js'
-import { type Problem, problemKinds, textOf, workOut } from './problems.js'
+import { drawSteps, type Problem, problemKinds, textOf, workOut } from './problems.js'
 import { guessMark, tokenizerFiles } from './tokenizer.js'
 
 /** How the answers of the cold start come about; the rest are guesses at arbitrary positions. */
@@ -30,6 +30,9 @@ export interface DemoCorpusSizes {
   /** Documents that nothing is trained on. */
   heldOut: number
 }
+
+/** Share of the first training's documents that are single steps instead of problems. */
+const stepsShare = 0.25
 
 /** Random streams of the demo, one for each file. */
 const streams = { pretrain: 1, traces: 2, train: 3, heldOut: 4 } as const
@@ -88,7 +91,10 @@ export async function writeDemoCorpus(
     new PhiloxStream(of === 'heldOut' ? heldOutSeed : seed, use, streams[of])
   const documents = (of: 'pretrain' | 'train' | 'heldOut') => {
     const random = stream(of)
-    return () => textOf(drawProblem(random, of === 'heldOut' ? 'held-out' : 'train'))
+    return () => {
+      if (of === 'pretrain' && random.next() < stepsShare * 2 ** 32) return drawSteps(random)
+      return textOf(drawProblem(random, of === 'heldOut' ? 'held-out' : 'train'))
+    }
   }
   const traces = stream('traces')
   await writeTexts(join(folder, 'pretrain.jsonl'), sizes.pretrain, documents('pretrain'))

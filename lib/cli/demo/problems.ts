@@ -43,7 +43,7 @@ export interface ProblemKind {
  */
 export const problemKinds: readonly ProblemKind[] = [
   variables('Gaps: ', 0, ['d', 'a~c', 'b~d~e~a', 'c~a~e~b~d']),
-  variables('Left to right mod 10: ', 1, ['c', 'a*d', 'b+e*c-a', 'd*b-a*c+e']),
+  variables('Left to right mod 10: ', 1, ['c', 'a*d', 'c+e', 'b-d', 'b+e*c-a', 'd*b-a*c+e']),
   operations('Ops mod 10: ', ['1a', '2bcd', '3dabc', '7cadb']),
 ]
 
@@ -54,6 +54,22 @@ const operators: Record<string, (value: number, operand: number) => number> = {
   // The gap between two digits.
   '~': (value, operand) => Math.abs(value - operand),
 }
+
+/**
+ * A document of single steps, `Steps mod 10: 3+8=1 7~4=3 5*9=5.`: what the ways of the other kinds are made of. It is so short
+ * that no position in it that is random has the context of 17 tokens that questions need.
+ */
+export function drawSteps(random: PhiloxStream): string {
+  const steps = Array.from({ length: 3 }, () => {
+    const [value, operand] = [random.below(10), random.below(10)]
+    const operator = '+-*~'[random.below(4)]!
+    return `${value}${operator}${operand}=${operators[operator]!(value, operand)}`
+  })
+  return `${stepsTitle}${steps.join(' ')}.`
+}
+
+/** One token, as the titles of problems are. */
+export const stepsTitle = 'Steps mod 10: '
 
 /** Named digits from `smallest` to 9, and expressions over them, read strictly from left to right. */
 function variables(title: string, smallest: number, expressions: readonly string[]): ProblemKind {

@@ -32,7 +32,7 @@ export interface DemoStopped {
   exitStatus: number
 }
 
-const mixture: TraceMixture = { worked: 0.4, guessed: 0.5, slip: 0.05 }
+const mixture: TraceMixture = { worked: 0.4, guessed: 0.5, slip: 0.15 }
 const sizes: DemoCorpusSizes = { pretrain: 40_000, traces: 40_000, train: 60_000, heldOut: 300 }
 const quickSizes: DemoCorpusSizes = { pretrain: 200, traces: 200, train: 400, heldOut: 30 }
 

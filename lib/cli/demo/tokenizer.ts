@@ -1,4 +1,4 @@
-import { problemKinds } from './problems.js'
+import { problemKinds, stepsTitle } from './problems.js'
 
 /** The thought of an answer that was not worked out. */
 export const guessMark = '?'
@@ -14,7 +14,7 @@ export function tokenizerFiles(): Record<string, unknown> {
   const vocab: Record<string, number> = {}
   // A byte-level vocabulary writes a space as Ġ.
   for (const character of characters) vocab[character === ' ' ? 'Ġ' : character] = Object.keys(vocab).length
-  const added = [...problemKinds.map(({ title }) => title), '<think>', '</think>', '\\boxed{', endOfText]
+  const added = [...problemKinds.map(({ title }) => title), stepsTitle, '<think>', '</think>', '\\boxed{', endOfText]
   return {
     'tokenizer.json': {
       version: '1.0',

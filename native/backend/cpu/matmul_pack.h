@@ -38,8 +38,8 @@ FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64
   return words;
 }
 
-/// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows. A few rows side by side: along each
-/// the hardware prefetches, and what is written is contiguous for some lines.
+/// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows. Some rows go side by side, so that what
+/// is written is contiguous for some lines; the next rows are asked for meanwhile, as jumps defeat the hardware.
 template <typename Product, bool from_bfloat16>
 void pack_rows(const PackJob& job) {
   constexpr int lanes = Product::lanes, per_unit = Product::bfloat16 ? 2 : 1, k_step = 8 * per_unit;
@@ -51,6 +51,11 @@ void pack_rows(const PackJob& job) {
       for (int64_t at = 0; at < job.width; at += lanes) {
         const int64_t column = first + at, left = job.column_end - column;
         char* into = panel + at * 4;
+        if (k_end < job.k_end) {
+          for (int64_t k = k_end; k < k_end + k_step; ++k) {
+            __builtin_prefetch(static_cast<const char*>(job.source) + (k * job.stride + column) * (from_bfloat16 ? 2 : 4));
+          }
+        }
         for (int64_t k = k_begin; k < k_end; k += per_unit, into += unit_bytes) {
           auto words = load_elements<Product, from_bfloat16>(job.source, k * job.stride + column, left);
           if (per_unit == 2 && k + 1 < k_end) {

@@ -24,7 +24,7 @@ export const pageScript = `
     if (value === null || value === undefined) return '–'
     if (value === 0) return '0'
     var size = Math.abs(value)
-    if (size >= 1e6 || size < 1e-3) return value.toExponential(2)
+    if (size >= 1e6 || size < 1e-3) return Number(value.toPrecision(3)).toExponential()
     return String(Number(value.toPrecision(4)))
   }
   function draw(chart) {
@@ -43,7 +43,7 @@ export const pageScript = `
       scales: { x: { time: false }, y: chart.range ? { range: chart.range } : {} },
       axes: [
         Object.assign({}, axis, { label: undefined }),
-        Object.assign({}, axis, { size: 58, values: function (_, ticks) { return ticks.map(text) } }),
+        Object.assign({}, axis, { size: 64, values: function (_, ticks) { return ticks.map(text) } }),
       ],
       series: [{ label: chart.x || 'step' }].concat(chart.series.map(function (one, i) {
         return {

@@ -125,5 +125,5 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .75rem .3rem 0; text-align: left; vertical-align: top; }
 th { color: var(--muted); font-weight: 500; white-space: nowrap; }
 .prose td { font: 12.5px/1.45 ui-monospace, monospace; max-width: 26rem; overflow-wrap: anywhere; white-space: pre-wrap; }
-.u-legend { font-size: 12px; }
+.u-legend { font-size: 12px; } .u-legend th, .u-legend td { border: 0; padding: 2px 4px; }
 `

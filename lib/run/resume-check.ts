@@ -37,9 +37,14 @@ export function manifestChanges(before: RunManifest, after: RunManifest): string
   for (const what of ['foretoken', 'device', 'dtype', 'parameters'] as const) {
     if (before[what] !== after[what]) changes.push(`${what}: was ${before[what]} and is ${after[what]}`)
   }
-  const [isa, isaNow] = [before, after].map(({ deviceDescription }) => deviceDescription.split(',')[0])
-  if (isa !== isaNow) changes.push(`instruction set: was ${isa} and is ${isaNow}`)
+  const [kind, kindNow] = [before, after].map(machineKind)
+  if (kind !== kindNow) changes.push(`machine: was ${kind} and is ${kindNow}`)
   return changes
+}
+
+/** Device and instruction set. The number of threads changes nothing. */
+function machineKind({ deviceDescription }: RunManifest): string {
+  return deviceDescription.replace(/, \d+ threads?/, '')
 }
 
 /** Throws `DATA_CHANGED` listing the changes where there are any. */

@@ -60,7 +60,7 @@ export async function openParts(
     parts.difficulty = index
     index?.check({ tokenizer: parts.tokenizer.fingerprint })
     display.note(
-      `${config.method} · ${engine.deviceDescription} · ${engine.dtype} · ` +
+      `${config.method} · ${engine.deviceDescription} · ` +
         `${describeMachine(engine).parameters.toLocaleString('en')} parameters · ${shown(run.path)}`,
     )
     display.note(memoryText(await engine.memoryPlan(largestWork(config))))

@@ -23,14 +23,15 @@ export async function runPage(run: RunDirectory): Promise<Page> {
   const [config, manifest] = [await run.readConfig(), await run.readManifest()]
   const metrics = await readJsonLines<StepMetrics>(run.metrics)
   const samples = await readJsonLines<SampleLine>(run.samples)
-  const last = metrics.at(-1)
+  // An evaluation alone, before the first step or after the text has ended, counts nothing.
+  const last = metrics.findLast(({ num_tokens }) => num_tokens !== undefined)
   const seconds = metrics.reduce((sum, { step_time = 0 }) => sum + step_time, 0)
   return {
     title: `${config.method} · ${run.path.split(/[\\/]/).at(-1)}`,
     lead:
       `${last?.step ?? 0} of ${config.steps} steps, ${formatCount(last?.num_tokens ?? 0)} tokens, ` +
-      `${formatCount(last?.total_flops ?? 0)}FLOP, ${formatDuration(seconds)} in steps, ` +
-      `${formatCount(manifest.parameters)} parameters, ${manifest.dtype} on ${manifest.deviceDescription}, ` +
+      `${formatCount(last?.total_flops ?? 0).replace(/[a-z]?$/i, ' $&')}FLOP, ${formatDuration(seconds)} in steps, ` +
+      `${formatCount(manifest.parameters)} parameters, ${manifest.deviceDescription}, ` +
       `seed ${config.seed}, foretoken ${manifest.foretoken}.`,
     tables: [evaluationTable(metrics)],
     charts: runCharts(metrics),

@@ -186,6 +186,10 @@ async function train(
       if (evaluated && config.logging.report) await writeRunReport(run)
     }
     if (unlogged && unlogged[0] > 0) await logs.evaluation(...unlogged)
+  } catch (error) {
+    const newest = await latestCheckpoint(run.checkpoints)
+    if (metrics && newest) display.note(`the last checkpoint is of step ${newest.step}: ${resumeCommand(run)}`)
+    throw error
   } finally {
     await logs.close()
   }

@@ -200,6 +200,23 @@ describe('a run that is interrupted', () => {
   })
 })
 
+describe('a run whose numbers explode', () => {
+  it('stops before weights are touched, names the step, and can be resumed from its checkpoint', async () => {
+    const flags = '--checkpoint.every 1 --evaluation.enabled false --rpt.updates-per-batch 1'.split(' ')
+    const args = ['train', 'run.yaml', '--output', 'exploded', ...flags]
+    const { status, stderr } = await foretoken([...args, '--optimizer.learning-rate', '1e30'], world.folder)
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/foretoken: error NON_FINITE: step \d+: .*\.weight/)
+    const steps = (await readLines(world.path('exploded', 'metrics.jsonl'))).map(({ step }) => step)
+    expect(steps.length).toBeGreaterThan(0)
+    expect(stderr).toContain(`NON_FINITE: step ${steps.length + 1}: `)
+    expect(stderr).toContain(`the last checkpoint is of step ${steps.length}: foretoken train --resume exploded\n`)
+    const gentle = ['--optimizer.learning-rate', '0', '--allow-changes', '--steps', String(steps.length + 1)]
+    const again = await foretoken(['train', '--resume', 'exploded', ...gentle], world.folder)
+    expect(again.stderr).toContain(`resumed at step ${steps.length}`)
+  })
+})
+
 describe('a run to be resumed', () => {
   beforeAll(async () => {
     const { status } = await foretoken(['train', 'run.yaml', '--output', 'half', '--steps', '4'], world.folder)

@@ -100,18 +100,28 @@ void Engine::write(const std::string& name, const std::vector<float>& values) {
 
 void Engine::keep_reference() {
   state_->reference.reset();
-  state_->reference = state_->copy_of_current("reference weights");
+  state_->reference = state_->copy_of_current("reference weights", state_->matrix_dtype());
 }
 
 void Engine::update_average(double tau) {
   State& state = *state_;
   if (!(tau >= 0 && tau <= 1)) fail(ErrorCode::InvalidArgument, "tau must lie in [0, 1], not ", tau);
   if (!state.average) {
-    state.average = state.copy_of_current("average weights");
+    // Always in full precision: what tau = 0.999 adds is below the resolution of bfloat16, and rounding would lose it.
+    state.average = state.copy_of_current("average weights", state.vector_dtype());
     return;
   }
-  for (std::size_t i = 0; i < state.average->masters.count(); ++i)
-    state.backend->average(state.average->masters[i], state.current.masters[i], tau);
+  for (std::size_t i = 0; i < state.average->masters.count(); ++i) {
+    const View average = state.average->masters[i];
+    View current = state.current.masters[i];
+    if (current.dtype != average.dtype) {
+      const View widened(state.work.reserve(static_cast<std::size_t>(average.elements()) * size_of(average.dtype)),
+                         average.dtype, average.rows, average.cols);
+      state.backend->convert(current, widened);
+      current = widened;
+    }
+    state.backend->average(average, current, tau);
+  }
   state.average->stale = true;
 }
 

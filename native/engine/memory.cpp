@@ -53,7 +53,7 @@ void MemoryBudget::hold(const std::string& purpose, std::size_t bytes) {
     fail(ErrorCode::OutOfMemory, purpose, " would take ", megabytes(bytes), ", but ", megabytes(limit_ - std::min(limit_, others)),
          " of ", megabytes(limit_), " are left", list.empty() ? "" : " beside " + list,
          ". What helps: a smaller batchTokens, recompute, a smaller cacheTokens or maxSequences, dtype bfloat16, "
-         "optimizerState bfloat16, or a higher memoryLimit");
+         "stateDtype bfloat16, or a higher memoryLimit");
   }
   held_[purpose] = bytes;
 }

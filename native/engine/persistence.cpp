@@ -104,7 +104,7 @@ void Engine::load_training_state(const std::string& directory) {
   if (!matrices || !matrices->as_string()) malformed("matrices");
   if (*matrices->as_string() != name_of(state.matrix_dtype()))
     fail(ErrorCode::InvalidCheckpoint, file.string(), ": the state holds ", *matrices->as_string(),
-         " weights, this engine ", name_of(state.matrix_dtype()), "; open it with the same optimizerState and device");
+         " weights, this engine ", name_of(state.matrix_dtype()), "; open it with the same stateDtype and device");
   const std::int64_t updates = integer("updates");
   const json::Value* parts = description.find("parts");
   if (!parts || !parts->as_array()) malformed("parts");
@@ -155,15 +155,15 @@ void Engine::load_training_state(const std::string& directory) {
     load("gradient", state.gradients);
     state.gradients_empty = false;
   }
-  const auto load_copy = [&](const char* part, const char* purpose, std::optional<WeightSet>& set) {
+  const auto load_copy = [&](const char* part, const char* purpose, DType matrices, std::optional<WeightSet>& set) {
     set.reset();
     state.budget.hold(purpose, 0);
     if (!has(part)) return;
-    set = state.copy_of_current(purpose);
+    set = state.copy_of_current(purpose, matrices);
     load(part, set->masters);
   };
-  load_copy("reference", "reference weights", state.reference);
-  load_copy("average", "average weights", state.average);
+  load_copy("reference", "reference weights", state.matrix_dtype(), state.reference);
+  load_copy("average", "average weights", state.vector_dtype(), state.average);
   state.updates = updates;
 }
 

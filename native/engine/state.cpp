@@ -40,11 +40,11 @@ void Engine::State::make_masters() {
   current.masters = ParameterStore(*backend, parameters.specs, matrix_dtype(), vector_dtype());
 }
 
-WeightSet Engine::State::copy_of_current(const char* purpose) {
-  budget.hold(purpose, ParameterStore::bytes_for(parameters.specs, matrix_dtype(), vector_dtype()) +
+WeightSet Engine::State::copy_of_current(const char* purpose, DType matrices) {
+  budget.hold(purpose, ParameterStore::bytes_for(parameters.specs, matrices, vector_dtype()) +
                            Weights::bytes_for(*backend, config, false));
   WeightSet copy;
-  copy.masters = ParameterStore(*backend, parameters.specs, matrix_dtype(), vector_dtype());
+  copy.masters = ParameterStore(*backend, parameters.specs, matrices, vector_dtype());
   for (std::size_t i = 0; i < copy.masters.count(); ++i) backend->convert(current.masters[i], copy.masters[i]);
   copy.stale = true;
   return copy;

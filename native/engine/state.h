@@ -49,7 +49,8 @@ struct Engine::State {
 
   /// Makes the masters of the current weights, not filled.
   void make_masters();
-  WeightSet copy_of_current(const char* purpose);
+  /// A copy whose matrices are held in `matrices`.
+  WeightSet copy_of_current(const char* purpose, DType matrices);
   /// The packed weights of a kind, fresh; throws InvalidArgument when there is no such copy.
   const Weights& weights(WeightsKind kind);
   /// The current weights with what the backward pass needs.

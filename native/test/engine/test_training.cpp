@@ -174,6 +174,21 @@ TEST("reference weights stay, average weights follow") {
   CHECK(engine->score(forest, {}, {}).logprobs != before);
 }
 
+TEST("an average of bfloat16 weights follows steps that bfloat16 could not hold") {
+  EngineOptions narrow = cpu(DType::BFloat16);
+  narrow.bfloat16_state = true;
+  const auto engine = tiny_engine(tiny_models()[0], narrow);
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  std::vector<float> values(static_cast<std::size_t>(56 * 40), 1.0f);
+  engine->write(name, values);
+  engine->update_average(0.999);
+  std::fill(values.begin(), values.end(), 1.5f);
+  engine->write(name, values);
+  for (int i = 0; i < 100; ++i) engine->update_average(0.999);
+  // 1.5 - 0.5 · 0.999^100; one step moves by 5e-4, an eighth of the distance of bfloat16's numbers above 1.
+  CHECK_CLOSE(engine->read(name, TensorKind::Average)[0], 1.5 - 0.5 * std::pow(0.999, 100), 1e-4);
+}
+
 TEST("numbers that are not finite stop before a weight is touched, and name the culprit") {
   const auto engine = tiny_engine(tiny_models()[0], cpu());
   const TokenForest forest = some_forest(67);

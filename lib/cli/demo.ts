@@ -1,12 +1,12 @@
-import { rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Command } from 'commander'
+import { ForetokenError } from '../engine/errors.js'
 import { jsonLine } from '../run/json-lines-log.js'
 import { shown } from '../run/run-directory.js'
 import { writeDemoReport } from './demo/demo-report.js'
 import type { DemoResult } from './demo/demo-result.js'
 import { resultText } from './demo/demo-text.js'
-import { readDemoResult, runDemo } from './demo/run-demo.js'
+import { readDemoResult, removeDemo, runDemo } from './demo/run-demo.js'
 import { UsageError } from './usage-error.js'
 
 interface DemoFlags {
@@ -35,17 +35,22 @@ the same steps work one by one with \`foretoken pretrain\` and \`foretoken train
     )
     .action(async (flags: DemoFlags) => {
       const [seed, seeds] = [wholeNumber('--seed', flags.seed, 0), wholeNumber('--seeds', flags.seeds, 1)]
+      const { quick = false } = flags
       const out = resolve(flags.out)
       const say = (sentence: string) => process.stderr.write(`\n${sentence}\n`)
       const results: DemoResult[] = []
       for (let i = 0; i < seeds; ++i) {
         // The usual demo is not hidden in a folder of its own.
         const folder = seeds === 1 && seed === 0 ? out : join(out, `seed-${seed + i}`)
-        if (flags.overwrite) await rm(folder, { recursive: true, force: true })
+        if (flags.overwrite) await removeDemo(folder)
         if (seeds > 1) say(`seed ${seed + i}`)
         const known = await readDemoResult(folder)
+        if (known && known.quick !== quick) {
+          const kind = known.quick ? 'a --quick demo' : 'a demo that was not --quick'
+          throw new ForetokenError('INVALID_CONFIG', `${folder} holds ${kind}; choose another --out, or --overwrite it`)
+        }
         if (known) say(`${shown(folder)} has a demo that is complete; --overwrite starts anew`)
-        const options = { seed: seed + i, folder, quick: flags.quick ?? false, stream: process.stderr, say }
+        const options = { seed: seed + i, folder, quick, stream: process.stderr, say }
         const result = known ?? (await runDemo(options))
         if ('exitStatus' in result) {
           say('start the demo again to go on')

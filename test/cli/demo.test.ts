@@ -1,8 +1,9 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { DemoResult } from '../../lib/cli/demo/demo-result.js'
+import { removeDemo } from '../../lib/cli/demo/run-demo.js'
 import { demoCommand } from '../../lib/cli/demo.js'
 import { Engine } from '../../lib/engine/engine.js'
 import { TokenForest } from '../../lib/engine/token-forest.js'
@@ -64,8 +65,9 @@ describe('foretoken demo', () => {
     expect(logprobs.slice(1).every((value) => value < 0)).toBe(true)
     expect(await readdir(result.model)).not.toContain('trainer.json')
 
-    // A demo that is complete is shown again, not run again.
+    // A demo that is complete is shown again, not run again; a real one does not mix with it.
     expect(await demo('--quick', '--out', out)).toBe(printed)
+    await expect(demo('--out', out)).rejects.toThrow('holds a --quick demo')
   })
 
   test('two seeds are two demos and one table', async () => {
@@ -74,6 +76,15 @@ describe('foretoken demo', () => {
     ) as DemoResult[]
     expect(results.map(({ seed }) => seed)).toEqual([3, 4])
     expect(await readdir(join(folder, 'seeds'))).toEqual(['report.html', 'seed-3', 'seed-4'])
+  })
+
+  test('--overwrite removes what a demo wrote, and nothing else', async () => {
+    const out = join(folder, 'overwritten')
+    await mkdir(join(out, 'corpus'), { recursive: true })
+    await writeFile(join(out, 'mine.txt'), 'mine')
+    await writeFile(join(out, 'corpus', 'train.jsonl'), 'of an old demo')
+    await removeDemo(out)
+    expect(await readdir(out)).toEqual(['mine.txt'])
   })
 
   test('a number of seeds that is no number is refused', async () => {

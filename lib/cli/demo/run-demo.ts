@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, rm, stat } from 'node:fs/promises'
+import { cp, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ConfigFlag } from '../../run/config-flags.js'
@@ -36,8 +36,8 @@ const mixture: TraceMixture = { worked: 0.4, guessed: 0.5, slip: 0.15 }
 const sizes: DemoCorpusSizes = { pretrain: 40_000, traces: 40_000, train: 60_000, heldOut: 300 }
 const quickSizes: DemoCorpusSizes = { pretrain: 200, traces: 200, train: 400, heldOut: 30 }
 
-/** The control may spend so many times the FLOPs of RPT. */
-export const controlBudget = 2
+/** The control spends so many times the FLOPs of RPT. */
+const controlBudget = 2
 
 /**
  * The whole demo for one seed: corpus, cold start, RPT, control. A stage that is complete is not done again, and one
@@ -70,13 +70,12 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult | DemoSt
   if ('exitStatus' in rpt) return rpt
 
   const steps = quick ? 2 : await controlSteps(rpt.metrics.at(-1)!.total_flops, pretrain)
-  say(`3. control: next-token prediction on the same documents, with ${controlBudget} times the FLOPs of RPT`)
+  say('3. control: next-token prediction on the same documents, with twice the FLOPs of RPT')
   const control = await stage(options, 'control', { quickSteps: 2 }, [...data, flag('steps', steps)])
   if ('exitStatus' in control) return control
 
   const model = join(folder, 'model')
   await rm(model, { recursive: true, force: true })
-  await mkdir(folder, { recursive: true })
   await cp(rpt.checkpoint, model, {
     recursive: true,
     filter: (path) => !path.startsWith(join(rpt.checkpoint, 'training')) && !path.endsWith('trainer.json'),
@@ -95,6 +94,13 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult | DemoSt
   }
   await writeAtomically(join(folder, 'result.json'), `${jsonLine(result)}\n`)
   return result
+}
+
+/** Removes what a demo left in its folder, and nothing else that may be there. */
+export async function removeDemo(folder: string): Promise<void> {
+  for (const name of ['corpus', 'pretrain', 'rpt', 'control', 'model', 'result.json', 'report.html']) {
+    await rm(join(folder, name), { recursive: true, force: true })
+  }
 }
 
 /** What a demo that was run before found; undefined where it did not come to its end. */

@@ -1,6 +1,6 @@
 // The matrix product by shape and rows: GFLOP/s and weight GB/s, as a share of the multipliers' peak measured here and,
-// where oneDNN is installed, as a ratio to it (weights in its own packed layout, primitives made beforehand). Each ratio
-// is the median over pairs of runs that take turns, so that a change of clock or a busy neighbour meets both.
+// where oneDNN is installed, as a ratio to it (weights in its own packed layout, primitives made beforehand). A ratio is
+// the median over pairs of runs that take turns, so that a change of clock or a busy neighbour meets both.
 //
 //   matmul [--rows 1,8,512] [--shape 384x1024] [--dtype bfloat16] [--threads 2] [--pairs 7] [--gradient | --product]
 
@@ -144,7 +144,8 @@ double measure_peak([[maybe_unused]] ThreadTeam& team, [[maybe_unused]] Isa isa,
   if (loop == nullptr) return 0;
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
-    best = std::min(best, time_of([&] { team.parallel_for(team.size(), [&](std::int64_t, int) { loop(); }); }, 0.005, 0.01));
+    const auto on_all = [&] { team.parallel_for(team.size(), [&](std::int64_t, int) { loop(); }); };
+    best = std::min(best, time_of(on_all, 0.005, 0.01));
   }
   return flops * team.size() / best;
 #else
@@ -164,9 +165,11 @@ dnnl::memory::data_type dnnl_type(DType dtype) {
 class OneDnn {
  public:
   /// The weights (N, K) of y = x Wᵀ, in the layout that oneDNN prefers for so many rows.
-  std::function<void()> product(DType dtype, std::int64_t m, std::int64_t k, std::int64_t n, std::byte* a, std::byte* weights, std::byte* out) {
+  std::function<void()> product(DType dtype, std::int64_t m, std::int64_t k, std::int64_t n, std::byte* a,
+                                std::byte* weights, std::byte* out) {
     const auto type = dnnl_type(dtype);
-    const dnnl::memory::desc a_desc({m, k}, type, Tag::ab), any({k, n}, type, Tag::any), out_desc({m, n}, type, Tag::ab);
+    const dnnl::memory::desc a_desc({m, k}, type, Tag::ab), out_desc({m, n}, type, Tag::ab);
+    const dnnl::memory::desc any({k, n}, type, Tag::any);
     const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(a_desc, any, out_desc), engine_);
     dnnl::memory plain({{k, n}, type, Tag::ba}, engine_, weights);
     dnnl::memory packed(desc.weights_desc(), engine_);
@@ -176,12 +179,14 @@ class OneDnn {
   }
 
   /// dyᵀ · x, not added to what was there (which favours oneDNN).
-  std::function<void()> gradient(DType dtype, std::int64_t tokens, std::int64_t outputs, std::int64_t inputs, std::byte* dy, std::byte* x, float* dw) {
+  std::function<void()> gradient(DType dtype, std::int64_t tokens, std::int64_t outputs, std::int64_t inputs,
+                                 std::byte* dy, std::byte* x, float* dw) {
     const auto type = dnnl_type(dtype);
     const dnnl::memory::desc dy_desc({outputs, tokens}, type, Tag::ba), x_desc({tokens, inputs}, type, Tag::ab);
     const dnnl::memory::desc dw_desc({outputs, inputs}, dnnl::memory::data_type::f32, Tag::ab);
     const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(dy_desc, x_desc, dw_desc), engine_);
-    return runner(dnnl::matmul(desc), dnnl::memory(dy_desc, engine_, dy), dnnl::memory(x_desc, engine_, x), dnnl::memory(dw_desc, engine_, dw));
+    return runner(dnnl::matmul(desc), dnnl::memory(dy_desc, engine_, dy), dnnl::memory(x_desc, engine_, x),
+                  dnnl::memory(dw_desc, engine_, dw));
   }
 
  private:
@@ -199,9 +204,9 @@ class OneDnn {
 void print_row(const char* what, DType dtype, Shape shape, std::int64_t rows, const Timing& timing, double peak) {
   const double flops = 2.0 * static_cast<double>(rows * shape.k * shape.n);
   const double weight_bytes = static_cast<double>(shape.k * shape.n) * static_cast<double>(size_of(dtype));
-  std::printf("%-8s %-8s %6lld x %-6lld %5lld %9.1f us %8.1f GFLOP/s %7.1f GB/s", what, name_of(dtype), static_cast<long long>(shape.k),
-              static_cast<long long>(shape.n), static_cast<long long>(rows), timing.ours * 1e6, flops / timing.ours * 1e-9,
-              weight_bytes / timing.ours * 1e-9);
+  std::printf("%-8s %-8s %6lld x %-6lld %5lld %9.1f us %8.1f GFLOP/s %7.1f GB/s", what, name_of(dtype),
+              static_cast<long long>(shape.k), static_cast<long long>(shape.n), static_cast<long long>(rows),
+              timing.ours * 1e6, flops / timing.ours * 1e-9, weight_bytes / timing.ours * 1e-9);
   if (peak > 0) std::printf("  %5.1f %% of peak", 100 * flops / timing.ours / peak);
   if (timing.other > 0) std::printf("  oneDNN %8.1f GFLOP/s  ratio %.2f", flops / timing.other * 1e-9, timing.ratio);
   std::printf("\n");
@@ -225,8 +230,9 @@ void run(const Options& options) {
       if (options.product) {
         PackedMatrix packed(matmul, dtype, k, n);
         const double packing = time_of([&] { pack(team, packed, {weights.data(), k, dtype}, true); }, 0, 0.005);
-        std::printf("pack     %-8s %6lld x %-6lld       %9.1f us %7.1f GB/s read\n", name_of(dtype), static_cast<long long>(k),
-                    static_cast<long long>(n), packing * 1e6, static_cast<double>(weights.bytes()) / packing * 1e-9);
+        std::printf("pack     %-8s %6lld x %-6lld       %9.1f us %7.1f GB/s read\n", name_of(dtype),
+                    static_cast<long long>(k), static_cast<long long>(n), packing * 1e6,
+                    static_cast<double>(weights.bytes()) / packing * 1e-9);
         for (const std::int64_t m : options.rows) {
           const AlignedMemory a = random_memory(team, dtype, m * k, 2);
           const AlignedMemory out(static_cast<std::size_t>(m * n) * size_of(dtype));
@@ -242,11 +248,13 @@ void run(const Options& options) {
       if (options.gradient && n <= 8192) {
         for (const std::int64_t tokens : {256, 1024}) {
           GradientWorkspace workspace;
-          const AlignedMemory dy = random_memory(team, dtype, tokens * n, 3), x = random_memory(team, dtype, tokens * k, 4);
+          const AlignedMemory dy = random_memory(team, dtype, tokens * n, 3);
+          const AlignedMemory x = random_memory(team, dtype, tokens * k, 4);
           const AlignedMemory dw = random_memory(team, DType::Float32, n * k, 5);
           float* const gradient = reinterpret_cast<float*>(dw.data());
           const auto ours = [&] {
-            multiply_gradient(team, matmul, workspace, {dy.data(), n, dtype}, {x.data(), k, dtype}, tokens, n, k, gradient, k);
+            multiply_gradient(team, matmul, workspace, {dy.data(), n, dtype}, {x.data(), k, dtype}, tokens, n, k,
+                              gradient, k);
           };
           std::function<void()> other;
 #ifdef FORETOKEN_HAS_ONEDNN

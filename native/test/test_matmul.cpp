@@ -30,7 +30,8 @@ class Matrix {
     Matrix matrix(dtype, rows, columns, stride);
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t c = 0; c < columns; ++c) {
-        const auto words = random_words(seed, RandomUse::Initialisation, static_cast<std::uint32_t>(r), static_cast<std::uint64_t>(c));
+        const auto words = random_words(seed, RandomUse::Initialisation, static_cast<std::uint32_t>(r),
+                                        static_cast<std::uint64_t>(c));
         matrix.set(r, c, 2 * uniform_float(words[0]) - 1);
       }
     }
@@ -47,19 +48,19 @@ class Matrix {
   void set(std::int64_t r, std::int64_t c, float value) {
     std::uint8_t* to = bytes_.data() + kGuard + (r * stride_ + c) * size();
     const BFloat16 rounded(value);
-    std::memcpy(to, dtype_ == DType::Float32 ? static_cast<const void*>(&value) : &rounded, static_cast<std::size_t>(size()));
+    if (dtype_ == DType::Float32) std::memcpy(to, &value, sizeof value);
+    else std::memcpy(to, &rounded, sizeof rounded);
   }
 
-  MatrixView view(std::int64_t row = 0) const { return {bytes_.data() + kGuard + row * stride_ * size(), stride_, dtype_}; }
-  MutableMatrixView out(std::int64_t row = 0) { return {bytes_.data() + kGuard + row * stride_ * size(), stride_, dtype_}; }
+  MatrixView view(std::int64_t row = 0) const { return {start_of(row), stride_, dtype_}; }
+  MutableMatrixView out() { return {bytes_.data() + kGuard, stride_, dtype_}; }
   const float* floats() const { return reinterpret_cast<const float*>(bytes_.data() + kGuard); }
   float* floats() { return reinterpret_cast<float*>(bytes_.data() + kGuard); }
   std::int64_t stride() const { return stride_; }
   std::int64_t columns() const { return columns_; }
 
   bool row_equals(std::int64_t row, const Matrix& other, std::int64_t other_row) const {
-    return std::memcmp(bytes_.data() + kGuard + row * stride_ * size(), other.bytes_.data() + kGuard + other_row * other.stride_ * size(),
-                       static_cast<std::size_t>(columns_ * size())) == 0;
+    return std::memcmp(start_of(row), other.start_of(other_row), static_cast<std::size_t>(columns_ * size())) == 0;
   }
 
   /// Whether guards and padding still hold the sentinel.
@@ -74,6 +75,7 @@ class Matrix {
   }
 
  private:
+  const std::uint8_t* start_of(std::int64_t row) const { return bytes_.data() + kGuard + row * stride_ * size(); }
   std::int64_t size() const { return static_cast<std::int64_t>(size_of(dtype_)); }
   DType dtype_;
   std::int64_t rows_, columns_, stride_;
@@ -90,12 +92,14 @@ constexpr DType kDTypes[] = {DType::Float32, DType::BFloat16};
 
 /// Says which case a check failed in.
 std::string describe(Isa isa, DType dtype, std::int64_t m, std::int64_t k, std::int64_t n) {
-  return std::string(name_of(isa)) + " " + name_of(dtype) + " M=" + std::to_string(m) + " K=" + std::to_string(k) + " N=" + std::to_string(n);
+  return std::string(name_of(isa)) + " " + name_of(dtype) + " M=" + std::to_string(m) + " K=" + std::to_string(k) +
+         " N=" + std::to_string(n);
 }
 #define CHECK_CASE(condition, text) \
   do { if (!(condition)) ::foretoken::test::fail_check(__FILE__, __LINE__, #condition, " for ", text); } while (false)
 
-PackedMatrix packed(ThreadTeam& team, const Matmul& matmul, DType dtype, const Matrix& source, std::int64_t k, std::int64_t n, bool transposed) {
+PackedMatrix packed(ThreadTeam& team, const Matmul& matmul, DType dtype, const Matrix& source, std::int64_t k,
+                    std::int64_t n, bool transposed) {
   PackedMatrix matrix(matmul, dtype, k, n);
   CHECK_EQ(matrix.bytes(), PackedMatrix::bytes_for(matmul, dtype, k, n));
   pack(team, matrix, source.view(), transposed);
@@ -122,7 +126,8 @@ TEST("a matrix product is the sum of products, plus bias and residual, for every
               const bool transposed = variant % 2 == 0, add = variant >= 2;
               const DType out_dtype = variant == 1 || variant == 2 ? DType::BFloat16 : DType::Float32;
               const Matrix a = Matrix::random(dtype, m, k, k + 3 * (variant % 3), 1);
-              const Matrix b = transposed ? Matrix::random(dtype, n, k, k + variant, 2) : Matrix::random(dtype, k, n, n + variant, 2);
+              const Matrix b = transposed ? Matrix::random(dtype, n, k, k + variant, 2)
+                                          : Matrix::random(dtype, k, n, n + variant, 2);
               const Matrix bias = Matrix::random(DType::Float32, 1, n, n, 3);
               const Matrix residual = Matrix::random(DType::Float32, m, n, n + 2, 4);
               Matrix out(out_dtype, m, n, n + variant);
@@ -175,11 +180,12 @@ TEST("a row of a matrix product has the same bits for every number of rows, posi
             const std::int64_t from = (m * 7) % 400;
             Matrix some(out_dtype, m, n, n + 5);
             multiply(team, a.view(from), m, right, {}, some.out());
-            for (std::int64_t r = 0; r < m; ++r) CHECK_CASE(some.row_equals(r, all, from + r), describe(isa, dtype, m, k, n));
+            const std::string which = describe(isa, dtype, m, k, n);
+            for (std::int64_t r = 0; r < m; ++r) CHECK_CASE(some.row_equals(r, all, from + r), which);
             if (&team != &teams[m % 3]) continue;
             Matrix strided(out_dtype, m, n, n + 1);
             multiply(team, padded.view(1), m, right, {}, strided.out());
-            for (std::int64_t r = 0; r < m; ++r) CHECK_CASE(strided.row_equals(r, all, r + 1), describe(isa, dtype, m, k, n));
+            for (std::int64_t r = 0; r < m; ++r) CHECK_CASE(strided.row_equals(r, all, r + 1), which);
           }
         }
       }
@@ -202,7 +208,9 @@ TEST("a residual may be the output itself, and bfloat16 output is the float32 ou
       multiply(team, a.view(), m, right, epilogue, rounded.out());
       for (std::int64_t r = 0; r < m; ++r) {
         CHECK(in_place.row_equals(r, apart, r));
-        for (std::int64_t c = 0; c < n; ++c) CHECK_EQ(rounded.at(r, c), static_cast<float>(BFloat16(static_cast<float>(apart.at(r, c)))));
+        for (std::int64_t c = 0; c < n; ++c) {
+          CHECK_EQ(rounded.at(r, c), static_cast<float>(BFloat16(static_cast<float>(apart.at(r, c)))));
+        }
       }
     }
   }
@@ -213,7 +221,8 @@ TEST("sums so long that a panel is taken in parts have the bits of rows taken al
   const std::int64_t m = 70, k = 36871, n = 20;   // beyond 1.5 × 384 KiB of panel on each instruction set, and odd
   for (const DType dtype : kDTypes) {
     const Matrix a = Matrix::random(dtype, m, k, k + 1, 19), b = Matrix::random(dtype, n, k, k, 20);
-    const Matrix bias = Matrix::random(DType::Float32, 1, n, n, 21), residual = Matrix::random(DType::Float32, m, n, n + 3, 22);
+    const Matrix bias = Matrix::random(DType::Float32, 1, n, n, 21);
+    const Matrix residual = Matrix::random(DType::Float32, m, n, n + 3, 22);
     for (const Isa isa : available_isas()) {
       const PackedMatrix right = packed(team, matmul_for(isa), dtype, b, k, n, true);
       Matrix all(dtype, m, n, n + 2);
@@ -221,7 +230,8 @@ TEST("sums so long that a panel is taken in parts have the bits of rows taken al
       CHECK_CASE(all.untouched_around(), describe(isa, dtype, m, k, n));
       for (std::int64_t r = 0; r < m; ++r) {
         Matrix alone(dtype, 1, n, n);
-        multiply(team, a.view(r), 1, right, {bias.floats(), residual.floats() + r * residual.stride(), residual.stride()}, alone.out());
+        const float* const from = residual.floats() + r * residual.stride();
+        multiply(team, a.view(r), 1, right, {bias.floats(), from, residual.stride()}, alone.out());
         CHECK_CASE(alone.row_equals(0, all, r), describe(isa, dtype, m, k, n));
       }
     }
@@ -269,8 +279,10 @@ TEST("a weight gradient adds the sum over tokens of outer products to what was t
             const Matrix x = Matrix::random(dtype, tokens, inputs, inputs + 1, 12);
             const Matrix before = Matrix::random(DType::Float32, outputs, inputs, inputs + 2, 13);
             Matrix dw = before;
-            multiply_gradient(team, matmul_for(isa), workspace, dy.view(), x.view(), tokens, outputs, inputs, dw.floats(), dw.stride());
-            CHECK_CASE(workspace.bytes() >= GradientWorkspace::bytes_for(matmul_for(isa), dtype, 2, outputs, inputs), which);
+            const Matmul& matmul = matmul_for(isa);
+            multiply_gradient(team, matmul, workspace, dy.view(), x.view(), tokens, outputs, inputs, dw.floats(),
+                              dw.stride());
+            CHECK_CASE(workspace.bytes() >= GradientWorkspace::bytes_for(matmul, dtype, 2, outputs, inputs), which);
             CHECK_CASE(dw.untouched_around(), which);
             for (std::int64_t o = 0; o < outputs; ++o) {
               for (std::int64_t i = 0; i < inputs; ++i) {
@@ -295,14 +307,17 @@ TEST("a weight gradient has the same bits in one call or cut at even tokens, for
     for (const DType dtype : kDTypes) {
       const Matmul& matmul = matmul_for(isa);
       const std::int64_t tokens = 1301, outputs = 107, inputs = 172;
-      const Matrix dy = Matrix::random(dtype, tokens, outputs, outputs, 14), x = Matrix::random(dtype, tokens, inputs, inputs, 15);
-      const Matrix dy_strided = Matrix::random(dtype, tokens, outputs, outputs + 9, 14), x_strided = Matrix::random(dtype, tokens, inputs, inputs + 5, 15);
+      const Matrix dy = Matrix::random(dtype, tokens, outputs, outputs, 14);
+      const Matrix x = Matrix::random(dtype, tokens, inputs, inputs, 15);
+      const Matrix dy_strided = Matrix::random(dtype, tokens, outputs, outputs + 9, 14);
+      const Matrix x_strided = Matrix::random(dtype, tokens, inputs, inputs + 5, 15);
       const Matrix before = Matrix::random(DType::Float32, outputs, inputs, inputs, 16);
       GradientWorkspace workspace;
       Matrix whole = before;
       {
         ThreadTeam team(1);
-        multiply_gradient(team, matmul, workspace, dy.view(), x.view(), tokens, outputs, inputs, whole.floats(), inputs);
+        multiply_gradient(team, matmul, workspace, dy.view(), x.view(), tokens, outputs, inputs, whole.floats(),
+                          inputs);
       }
       for (const int threads : {1, 2, 3}) {
         ThreadTeam team(threads);
@@ -310,10 +325,11 @@ TEST("a weight gradient has the same bits in one call or cut at even tokens, for
           if (part == 2 && threads != 2) continue;
           Matrix dw = before;
           for (std::int64_t token = 0; token < tokens; token += part) {
-            multiply_gradient(team, matmul, workspace, dy_strided.view(token), x_strided.view(token), std::min(part, tokens - token),
-                              outputs, inputs, dw.floats(), inputs);
+            multiply_gradient(team, matmul, workspace, dy_strided.view(token), x_strided.view(token),
+                              std::min(part, tokens - token), outputs, inputs, dw.floats(), inputs);
           }
-          for (std::int64_t o = 0; o < outputs; ++o) CHECK_CASE(dw.row_equals(o, whole, o), describe(isa, dtype, outputs, part, inputs));
+          const std::string which = describe(isa, dtype, outputs, part, inputs);
+          for (std::int64_t o = 0; o < outputs; ++o) CHECK_CASE(dw.row_equals(o, whole, o), which);
         }
       }
     }

@@ -52,8 +52,9 @@ void pack_rows(const PackJob& job) {
         const int64_t column = first + at, left = job.column_end - column;
         char* into = panel + at * 4;
         if (k_end < job.k_end) {
+          const char* const source = static_cast<const char*>(job.source);
           for (int64_t k = k_end; k < k_end + k_step; ++k) {
-            __builtin_prefetch(static_cast<const char*>(job.source) + (k * job.stride + column) * (from_bfloat16 ? 2 : 4));
+            __builtin_prefetch(source + (k * job.stride + column) * (from_bfloat16 ? 2 : 4));
           }
         }
         for (int64_t k = k_begin; k < k_end; k += per_unit, into += unit_bytes) {

@@ -23,8 +23,8 @@ export class ProgressLine {
   /** Shows the state. */
   update(text: string): void {
     if (this.stream.isTTY) {
-      // One column stays free: a full line would wrap and could not be rewritten.
-      const line = text.slice(0, Math.max(20, (this.stream.columns ?? 80) - 1))
+      // Some terminals say 0. One column stays free: a full line would wrap and could not be rewritten.
+      const line = text.slice(0, Math.max(20, (this.stream.columns || 80) - 1))
       this.stream.write(`\r${line}${' '.repeat(Math.max(0, this.shown.length - line.length))}`)
       this.shown = line
       return

@@ -8,6 +8,7 @@ export class RunDisplay {
   private readonly line: ProgressLine
   private readonly left = new TimeLeft()
   private summary = ''
+  private lastStep: string | undefined
 
   constructor(
     private readonly stream: ProgressStream,
@@ -32,10 +33,14 @@ export class RunDisplay {
   step(metrics: StepMetrics): void {
     this.left.add(metrics.step_time)
     this.summary = this.figures(metrics)
-    this.line.update(`step ${metrics.step}/${this.steps}${this.summary}`)
+    this.lastStep = `step ${metrics.step}/${this.steps}${this.summary}`
+    this.line.update(this.lastStep)
   }
 
+  /** Leaves the last step standing. */
   end(): void {
+    if (this.stream.isTTY && this.lastStep !== undefined) this.line.update(this.lastStep)
+    this.lastStep = undefined
     this.line.end()
   }
 

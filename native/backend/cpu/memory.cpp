@@ -19,7 +19,8 @@ void* CpuBackend::allocate(std::size_t bytes) {
     fail(ErrorCode::OutOfMemory, "the operating system refused ", bytes,
          " bytes of memory; a smaller token budget, activation recomputation or bfloat16 state would need less");
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (alignment == huge_page) madvise(data, rounded, MADV_HUGEPAGE);
+  // Whole huge pages only, so that no more memory is used than was asked for.
+  if (alignment == huge_page) madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
 #endif
   return data;
 }

@@ -86,7 +86,7 @@ struct SampleRow {
   std::uint64_t seed = 0;
   std::uint32_t rollout = 0;    // with seed and position the key of the random draw
   std::uint32_t position = 0;   // index of the token within its rollout
-  float temperature = 1;        // 0 takes the most likely token (the first of equals)
+  double temperature = 1;       // 0 takes the most likely token (the first of equals)
   std::int32_t top_k = 0;       // 0 means off
   float top_p = 1;
   float min_p = 0;              // relative to the most likely token's probability

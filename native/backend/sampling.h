@@ -20,8 +20,8 @@ namespace foretoken {
 // A row without a finite largest logit (NaN, infinity, everything banned) gives token −1 and log-prob NaN.
 
 /// What the logits of a row are multiplied by; greedy rows report log-probs at temperature 1.
-inline double inverse_temperature(float temperature) {
-  return temperature == 0 ? 1.0 : 1.0 / static_cast<double>(temperature);
+inline double inverse_temperature(double temperature) {
+  return temperature == 0 ? 1.0 : 1.0 / temperature;
 }
 
 /// The row's random number in (0, 1): it depends on seed, rollout and position only.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/sampling.h"
 #include "core/error.h"
 #include "engine/state.h"
 #include "objective/objective.h"
@@ -54,7 +55,7 @@ class TrainingPass {
   TrainingPass(Engine::State& state, Decoder& decoder, const Weights& weights, Objective& objective, double temperature,
                bool recompute, const Control& control)
       : state_(state), backend_(*state.backend), decoder_(decoder), weights_(weights), objective_(objective),
-        inverse_temperature_(1.0 / temperature), recompute_(recompute), control_(control) {}
+        inverse_temperature_(inverse_temperature(temperature)), recompute_(recompute), control_(control) {}
 
   void run(const TokenForest& forest, const PackedBatch& packed, TrainingMemory& memory) {
     state_.uploaded.assign(backend_, packed);

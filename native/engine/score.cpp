@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/sampling.h"
 #include "core/error.h"
 #include "engine/state.h"
 
@@ -62,7 +63,7 @@ class ScoringPass {
     const Head::Buffers b = memory.head.first_rows(end - begin);
     state_.head.logits(weights_, x, state_.uploaded.head_rows() + begin, b);
     const std::int64_t first = packed.target_begin[begin], last = packed.target_begin[end];
-    backend_.logprob_forward(b.logits, 1.0 / options_.temperature, state_.uploaded.targets(begin), memory.logprobs, b.lse,
+    backend_.logprob_forward(b.logits, inverse_temperature(options_.temperature), state_.uploaded.targets(begin), memory.logprobs, b.lse,
                              b.entropy, options_.top_entropy > 0 ? b.top_entropy : View{}, options_.top_entropy);
     const std::vector<float> logprobs = download_floats(backend_, memory.logprobs.slice_cols(first, last - first));
     const std::vector<float> entropy = download_floats(backend_, b.entropy);

@@ -236,7 +236,7 @@ void RolloutScheduler::draw(Backend& backend, View logits, const std::vector<Seq
     row.rollout = options_.rollout_ids.empty() ? static_cast<std::uint32_t>(sequence.rollout)
                                                : options_.rollout_ids[sequence.rollout];
     row.position = static_cast<std::uint32_t>(result_.rollouts[sequence.rollout].tokens.size());
-    row.temperature = static_cast<float>(options_.temperature);
+    row.temperature = options_.temperature;
     row.top_k = options_.top_k;
     row.top_p = static_cast<float>(options_.top_p);
     row.min_p = static_cast<float>(options_.min_p);

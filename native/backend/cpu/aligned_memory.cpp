@@ -14,8 +14,8 @@ AlignedMemory::AlignedMemory(std::size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   constexpr std::size_t kLine = 64, kHugePage = std::size_t{1} << 21;
   const std::size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
-  const std::size_t rounded = (bytes + kLine - 1) / kLine * kLine;
-  if (rounded >= bytes) data_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, rounded)));
+  void* block = nullptr;  // aligned_alloc would want a size that is a multiple of the alignment
+  if (posix_memalign(&block, alignment, bytes) == 0) data_.reset(static_cast<std::byte*>(block));
   if (!data_) fail(ErrorCode::OutOfMemory, "the operating system refused ", bytes, " bytes of memory");
 #ifdef __linux__
   // Panels are read from end to end, and translating addresses page by page would take a good part of the time. Only

@@ -66,29 +66,42 @@ TEST("neither micro-batches nor threads change a bit of a log-prob") {
     }
 }
 
-TEST("a log-prob as sampled is the log-prob as scored") {
-  for (const TinyModel& model : tiny_models())
-    for (const DType dtype : kDTypes) {
-      const auto engine = tiny_engine(model, cpu(dtype));
-      TokenForest forest = some_forest(engine->config().vocab_size);
-      SampleOptions options;
-      options.from = {1, 3, 2, 9, 9};
-      options.n = 3;
-      options.max_tokens = 40;
-      options.temperature = 0.8;
-      options.seed = 5;
-      const SampleResult result = engine->sample(forest, options, {});
-      CHECK_EQ(result.rollouts.size(), std::size_t{15});
-      std::vector<float> sampled;
-      const auto before = static_cast<std::size_t>(forest.size());
-      for (const Rollout& rollout : result.rollouts) {
-        CHECK_EQ(rollout.tokens.size(), std::size_t{40});
-        forest.add(rollout.segment, rollout.tokens);
-        sampled.insert(sampled.end(), rollout.logprobs.begin(), rollout.logprobs.end());
+TEST("a log-prob as sampled is the log-prob as scored and as trained: the ratio is exactly 1") {
+  // The reciprocals of 0.85 and 1.1 differ in their last bit when the temperature is rounded to float32 beforehand.
+  for (const double temperature : {0.8, 0.85, 1.1})
+    for (const TinyModel& model : tiny_models())
+      for (const DType dtype : kDTypes) {
+        const auto engine = tiny_engine(model, cpu(dtype));
+        TokenForest forest = some_forest(engine->config().vocab_size);
+        SampleOptions options;
+        options.from = {1, 3, 2, 9, 9};
+        options.n = 3;
+        options.max_tokens = 40;
+        options.temperature = temperature;
+        options.seed = 5;
+        const SampleResult result = engine->sample(forest, options, {});
+        CHECK_EQ(result.rollouts.size(), std::size_t{15});
+        std::vector<float> sampled;
+        const auto before = static_cast<std::size_t>(forest.size());
+        for (const Rollout& rollout : result.rollouts) {
+          CHECK_EQ(rollout.tokens.size(), std::size_t{40});
+          forest.add(rollout.segment, rollout.tokens);
+          sampled.insert(sampled.end(), rollout.logprobs.begin(), rollout.logprobs.end());
+        }
+        const std::vector<float> scored = score(*engine, forest, temperature).logprobs;
+        PolicyTerm on_policy;
+        for (std::size_t r = 0; r < result.rollouts.size(); ++r)
+          on_policy.segments.push_back(static_cast<std::int32_t>(forest.segments().size() - result.rollouts.size() + r));
+        on_policy.advantages.assign(result.rollouts.size(), 1.0f);
+        on_policy.old_logprobs.assign(before, 0.0f);
+        on_policy.old_logprobs.insert(on_policy.old_logprobs.end(), sampled.begin(), sampled.end());
+        AccumulateOptions accumulate;
+        accumulate.temperature = temperature;
+        const TermStatistics ratio = engine->accumulate(forest, {on_policy}, accumulate, {}).terms[0];
+        CHECK_EQ(ratio.ratio_max, 1.0);
+        CHECK_EQ(ratio.approximate_kl, 0.0);
+        CHECK(same_bits(sampled, {scored.begin() + static_cast<std::ptrdiff_t>(before), scored.end()}));
       }
-      const std::vector<float> scored = score(*engine, forest).logprobs;
-      CHECK(same_bits(sampled, {scored.begin() + static_cast<std::ptrdiff_t>(before), scored.end()}));
-    }
 }
 
 TEST("what a rollout says depends on its prefix, the seed and its own number, not on the batch around it") {

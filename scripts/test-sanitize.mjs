@@ -10,8 +10,9 @@ import { ensureToolchain } from './toolchain.mjs'
 const tree = join(root, 'build', 'sanitize')
 const variables = { CMAKE_BUILD_TYPE: 'Debug', FORETOKEN_TESTS: 'ON', FORETOKEN_SANITIZE: 'address;undefined' }
 const env = {
+  // Without detect_stack_use_after_return: GCC before 14 places 64-byte vectors in its frames misaligned (bug 110027).
   // An absurd size in a file must come back as an error of ours, not as an abort of the allocator.
-  ASAN_OPTIONS: 'detect_leaks=1:allocator_may_return_null=1:detect_stack_use_after_return=1:strict_string_checks=1',
+  ASAN_OPTIONS: 'detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1',
   UBSAN_OPTIONS: 'print_stacktrace=1',
 }
 

@@ -37,19 +37,7 @@ class ScoringPass {
 
   void run(const PackedBatch& packed, const ScoringMemory& memory, const Control& control) {
     state_.uploaded.assign(backend_, packed);
-    const DeviceBatch& batch = state_.uploaded.batch();
-    const std::int64_t N = packed.rows(), layers = decoder_.config().num_layers;
-    View x = memory.x[0].slice_rows(0, N), next = memory.x[1].slice_rows(0, N);
-    decoder_.embed(weights_, batch, x);
-    for (std::int64_t layer = 0; layer < layers; ++layer) {
-      control.check();
-      BlockActivations a = memory.block;
-      a.x_in = x;
-      a = a.first_rows(N);
-      a.lse = {};
-      decoder_.block_forward(weights_, layer, batch, memory.pages, a, next);
-      std::swap(x, next);
-    }
+    const View x = decoder_.forward(weights_, state_.uploaded.batch(), memory.pages, 0, memory.block, memory.x, control);
     const std::int64_t rows = static_cast<std::int64_t>(packed.head_rows.size());
     const std::int64_t chunk = std::max<std::int64_t>(memory.head.logits.rows, 1);
     for (std::int64_t begin = 0; begin < rows; begin += chunk) {

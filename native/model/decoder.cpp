@@ -108,6 +108,22 @@ void Decoder::block_forward(const Weights& weights, std::int64_t layer, const De
   backend_.linear_forward(a.h, *w.down, w.down_bias, a.x_mid, x_out);
 }
 
+View Decoder::forward(const Weights& weights, const DeviceBatch& batch, void* pages, std::size_t layer_bytes,
+                      const BlockActivations& block, const View (&x)[2], const Control& control) const {
+  View from = x[0].slice_rows(0, batch.rows), to = x[1].slice_rows(0, batch.rows);
+  embed(weights, batch, from);
+  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    control.check();
+    BlockActivations a = block;
+    a.x_in = from;
+    a = a.first_rows(batch.rows);
+    a.lse = {};  // only the backward pass reads it
+    block_forward(weights, layer, batch, static_cast<std::byte*>(pages) + static_cast<std::size_t>(layer) * layer_bytes, a, to);
+    std::swap(from, to);
+  }
+  return from;
+}
+
 void Decoder::block_backward(const Weights& weights, const ModelParameters& parameters, const ParameterStore& gradients,
                              std::int64_t layer, const DeviceBatch& batch, const PackedPaths& paths,
                              const BlockActivations& a, Gradients& g, View dx) const {

@@ -4,6 +4,7 @@
 
 #include "backend/arena.h"
 #include "backend/backend.h"
+#include "core/control.h"
 #include "forest/packed_batch.h"
 #include "model/config.h"
 #include "model/weights.h"
@@ -55,6 +56,11 @@ class Decoder {
   /// One block: x_out (N, C) A from a.x_in; fills `a`; keys and values go to the layer's `pages`.
   void block_forward(const Weights& weights, std::int64_t layer, const DeviceBatch& batch, void* pages, BlockActivations& a,
                      View x_out) const;
+
+  /// Embedding and all blocks, keeping nothing: x[0] and x[1] (N, C) A take turns, `a` serves every layer, and layer l's
+  /// pages lie at pages + l · layer_bytes (0: the layers share them). Returns the residual stream after the last block.
+  View forward(const Weights& weights, const DeviceBatch& batch, void* pages, std::size_t layer_bytes,
+               const BlockActivations& block, const View (&x)[2], const Control& control) const;
 
   /// Buffers of the backward pass, shared by all layers.
   struct Gradients {

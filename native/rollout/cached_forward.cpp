@@ -48,18 +48,7 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
                         static_cast<std::int64_t>(batch.copy_from.size()), decoder_.attention_shape(0), store_.data, layers,
                         store_.layer_bytes);
 
-  View x = memory_.x[0].slice_rows(0, N), next = memory_.x[1].slice_rows(0, N);
-  decoder_.embed(weights_, device, x);
-  for (std::int64_t layer = 0; layer < layers; ++layer) {
-    control.check();
-    BlockActivations a = memory_.block;
-    a.x_in = x;
-    a = a.first_rows(N);
-    a.lse = {};
-    decoder_.block_forward(weights_, layer, device, store_.layer(layer), a, next);
-    std::swap(x, next);
-  }
-  x_ = x;
+  x_ = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, memory_.block, memory_.x, control);
 }
 
 View CachedForward::logits(std::int64_t begin, std::int64_t count) {

@@ -15,8 +15,6 @@ struct PageStore {
   void* data = nullptr;
   std::size_t layer_bytes = 0;
   std::int64_t page_positions = 0;  // P
-
-  void* layer(std::int64_t index) const { return static_cast<std::byte*>(data) + static_cast<std::size_t>(index) * layer_bytes; }
 };
 
 /// The rows of one forward pass over the store, on the host.

@@ -1,6 +1,8 @@
 #include "node/calls.h"
 #include "node/engine_handle.h"
+#include "node/machine.h"
 #include "node/napi_setup.h"
+#include "node/probe_cuda.h"
 
 namespace {
 
@@ -10,6 +12,8 @@ void on_exit(const Napi::CallbackInfo& info) { foretoken::EngineHandle::close_al
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   foretoken::EngineHandle::initialise(env);
   foretoken::export_calls(env, exports);
+  foretoken::export_machine(env, exports);
+  foretoken::export_probe_cuda(env, exports);
   const auto process = env.Global().Get("process").As<Napi::Object>();
   process.Get("on").As<Napi::Function>().Call(
       process, {Napi::String::New(env, "exit"), Napi::Function::New<on_exit>(env, "closeForetokenEngines")});

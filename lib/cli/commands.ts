@@ -6,6 +6,7 @@ import { filterCommand } from './filter.js'
 import { pretrainCommand } from './pretrain.js'
 import { sampleCommand } from './sample.js'
 import { scoreCommand } from './score.js'
+import { tokenizerCommand } from './tokenizer.js'
 import { trainCommand } from './train.js'
 
 /** Every command, in the order of the help. */
@@ -13,6 +14,7 @@ export const commands: readonly (() => Command)[] = [
   demoCommand,
   trainCommand,
   pretrainCommand,
+  tokenizerCommand,
   evaluateCommand,
   filterCommand,
   sampleCommand,

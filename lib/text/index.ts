@@ -1,3 +1,4 @@
+export { byteTokenizerMarks, writeByteTokenizer } from './byte-tokenizer.js'
 export { type ChatMessage, type ChatRenderOptions, ChatTemplate } from './chat-template.js'
 export { Document, documentHash } from './document.js'
 export { Prompt, type PromptOptions, type SegmentSink } from './prompt.js'

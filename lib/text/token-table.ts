@@ -153,17 +153,17 @@ function bytesOfToken(token: string, scheme: ByteScheme, byteFallback: boolean):
 }
 
 /**
- * GPT-2's alphabet: printable Latin-1 bytes stand for themselves, the 68 others for U+0100 onwards in byte order.
+ * GPT-2's alphabet, by byte: printable Latin-1 bytes stand for themselves, the 68 others for U+0100 onwards in order.
  */
-const byteOfCharacter: ReadonlyMap<string, number> = (() => {
-  const map = new Map<string, number>()
+export const byteCharacters: readonly string[] = (() => {
   let next = 0x100
-  for (let byte = 0; byte < 256; ++byte) {
+  return Array.from({ length: 256 }, (_, byte) => {
     const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae
-    map.set(String.fromCodePoint(printable ? byte : next++), byte)
-  }
-  return map
+    return String.fromCodePoint(printable ? byte : next++)
+  })
 })()
+
+const byteOfCharacter: ReadonlyMap<string, number> = new Map(byteCharacters.map((character, byte) => [character, byte]))
 
 const utf8 = new TextEncoder()
 const empty = new Uint8Array(0)

@@ -54,6 +54,14 @@ describe('loading the native addon', () => {
     expect(attempt).toThrow(/npm run setup/)
   })
 
+  test('the remedy names the C library where that is the reason', () => {
+    const attempt = (glibc: string | undefined) => () => loadFirst([], () => glibc)
+    expect(attempt('2.31')).toThrow('need glibc 2.34 or newer; this system has 2.31')
+    expect(attempt(undefined)).toThrow(process.platform === 'linux' ? 'another C library (musl?)' : 'foretoken build')
+    expect(attempt('2.36')).not.toThrow('need glibc')
+    expect(attempt('2.36')).toThrow('npx foretoken build')
+  })
+
   test('TypeScript knows every error code of the native core', () => {
     const native = [...text('native/core/error.cpp').matchAll(/return "([A-Z_]+)";/g)].map((match) => match[1])
     const typescript = [...text('lib/engine/errors.ts').matchAll(/\| '([A-Z_]+)'/g)].map((match) => match[1])

@@ -1,0 +1,54 @@
+// `npm run prebuild`: the binaries that are published, in prebuilds/<platform>-<arch>/: the addon, stripped, and the CUDA
+// library where it has been built. Everything happens in build/prebuild, so build/Release stays as it is.
+//
+// `npm run prebuild -- --reuse` takes the addon of build/Release instead of compiling: quick, for tests of the package.
+// It is linked with this system's libstdc++ and must not be published.
+
+import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import prebuildify from 'prebuildify'
+import { checkBinaries } from './release-binaries.mjs'
+import { isProgram, quit, root, run, say } from './run.mjs'
+
+const platform = `${process.platform}-${process.arch}`
+const cudaLibrary = 'libforetoken_cuda.so'
+
+/** Compiles the addon into `folder`/prebuilds and gives the folder of this platform. */
+async function compileAddon(folder) {
+  const staging = join(root, 'build', 'prebuild')
+  mkdirSync(staging, { recursive: true })
+  const options = {
+    ...{ name: 'foretoken', cwd: staging, out: folder, napi: true, strip: true },
+    nodeGyp: join(root, 'scripts', 'gyp-shim.cjs'),
+  }
+  await new Promise((resolve, reject) => {
+    prebuildify(options, (error) => (error ? reject(error) : resolve()))
+  })
+}
+
+/** Copies a file without the symbols that only debuggers read. */
+function copyStripped(from, to) {
+  copyFileSync(from, to)
+  run('strip', process.platform === 'darwin' ? ['-Sx', to] : ['--strip-all', to])
+}
+
+/** Makes prebuilds/ below `folder`. */
+export async function prebuild({ folder = root, reuse = false } = {}) {
+  const target = join(folder, 'prebuilds', platform)
+  rmSync(target, { recursive: true, force: true })
+  mkdirSync(target, { recursive: true })
+  const built = join(root, 'build', 'Release')
+  if (!reuse) await compileAddon(folder)
+  else copyStripped(join(built, 'foretoken.node'), join(target, 'foretoken.node'))
+  if (existsSync(join(built, cudaLibrary))) copyStripped(join(built, cudaLibrary), join(target, cudaLibrary))
+  return target
+}
+
+if (isProgram(import.meta)) {
+  const { values } = parseArgs({ options: { reuse: { type: 'boolean' } } })
+  const target = await prebuild(values)
+  const problems = values.reuse ? [] : checkBinaries(target)
+  if (problems.length > 0) quit(problems.join('\n'))
+  say(`${target} is ready`)
+}

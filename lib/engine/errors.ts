@@ -19,6 +19,7 @@ export type ForetokenErrorCode =
   | 'INVALID_TOKENIZER'
   | 'INVALID_DATA'
   | 'DATA_CHANGED'
+  | 'LOCKED'
 
 /** The one error class of foretoken: `code` says what kind, `message` names the culprit and the remedy. */
 export class ForetokenError extends Error {

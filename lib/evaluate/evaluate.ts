@@ -22,7 +22,7 @@ import type {
  * next-token reasoning, free and, where asked for, forced to work.
  */
 export async function evaluate(
-  engine: Pick<Engine, 'score' | 'sample' | 'config' | 'parameters'>,
+  engine: Pick<Engine, 'score' | 'sample' | 'config' | 'parameters' | 'setTokenBytes'>,
   tokenizer: Tokenizer,
   targets: readonly EvaluationTarget[],
   options: EvaluationOptions = {},
@@ -34,6 +34,7 @@ export async function evaluate(
   const meter = new Meter(parameterCount(engine))
   const metered = meteredEngine(engine, meter)
   const { signal, forced, keepSamples = 3 } = options
+  if ((options.stopTexts ?? []).length > 0) await engine.setTokenBytes(tokenizer.bytes)
   const predicted = await predictTargets(metered, tokenizer, targets, { signal })
 
   let free: EvaluatedAnswer[][] | undefined
@@ -41,10 +42,10 @@ export async function evaluate(
   if (!options.predictionOnly) {
     const prompt = Prompt.compile(tokenizer, options.prompt)
     const runs = forced ? 2 : 1
-    const answer = (run: number, bannedTokens?: readonly number[]) =>
+    const answer = (run: number, forbidden: readonly number[] = []) =>
       answerTargets(metered, tokenizer, prompt, targets, {
         ...options,
-        ...(bannedTokens && { bannedTokens }),
+        bannedTokens: [...(options.bannedTokens ?? []), ...forbidden],
         onProgress: (done, total) => options.onProgress?.(run * total + done, runs * total),
       })
     free = await answer(0)

@@ -27,7 +27,7 @@ export async function answerTargets(
   tokenizer: Tokenizer,
   prompt: Prompt,
   targets: readonly EvaluationTarget[],
-  options: EvaluationOptions & { bannedTokens?: readonly number[]; attempt?: number },
+  options: EvaluationOptions,
 ): Promise<EvaluatedAnswer[][]> {
   const { samples = 1, temperature = 0.8, maxTokens = 8192, seed = 0, signal } = options
   const answers: EvaluatedAnswer[][] = []
@@ -42,7 +42,7 @@ export async function answerTargets(
       // The same draws for the free and the forced answers: what differs is the rule.
       seed: deriveSeed(seed, drawFor.evaluation, 0),
       rolloutIds: Uint32Array.from({ length: batch.length * samples }, (_, i) => begin * samples + i),
-      stop: { tokens: options.stopTokens ?? tokenizer.stopIds },
+      stop: { tokens: options.stopTokens ?? tokenizer.stopIds, texts: options.stopTexts },
       bannedTokens: options.bannedTokens,
       signal,
     })

@@ -24,6 +24,10 @@ export interface EvaluationOptions {
   seed?: number
   /** Tokens that end an answer; default those of the tokenizer. */
   stopTokens?: readonly number[]
+  /** Texts that end an answer; give those of the training. */
+  stopTexts?: readonly string[]
+  /** Tokens without a chance; give those of the training. */
+  bannedTokens?: readonly number[]
   /** Asks a second time with these tokens forbidden, such as the one a brief guess begins with. */
   forced?: { bannedTokens: readonly number[] }
   /** Leave reasoning out: only next-token prediction, which is cheap. */

@@ -33,6 +33,7 @@ export function informationGainReward({
 }: LogProbOptions & { baseline?: 'average' | 'reference' | 'current' } = {}): Reward {
   return {
     name: 'information-gain',
+    ...(baseline !== 'current' && { needs: baseline }),
     async evaluate(contexts, tools) {
       const thoughtful = contexts.map((context) => afterThought(context, tools, options))
       const plain = contexts.map((context) => ({

@@ -43,6 +43,8 @@ export interface RewardTools {
 /** A reward over a batch of answers; gives one finite number for each, in order. */
 export interface Reward {
   readonly name: string
+  /** The copy of the weights that its requests ask for; a trainer sees to it. */
+  readonly needs?: 'reference' | 'average'
   evaluate(
     contexts: readonly RewardContext[],
     tools: RewardTools,

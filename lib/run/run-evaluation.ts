@@ -10,6 +10,8 @@ export function evaluationOptions(config: RunConfig): EvaluationOptions {
     samples: temperature === 0 ? 1 : samples,
     temperature,
     maxTokens: config.sampling.maxTokens,
+    stopTexts: config.sampling.stopTexts,
+    bannedTokens: config.sampling.bannedTokens,
     seed: config.seed,
     keepSamples,
     predictionOnly: !reasoning,

@@ -16,6 +16,7 @@ import { configChanges, manifestChanges, refuseChanges } from './resume-check.js
 import { RunDirectory, shown } from './run-directory.js'
 import { RunDisplay } from './run-display.js'
 import { evaluationOptions } from './run-evaluation.js'
+import { RunLock } from './run-lock.js'
 import { RunLogs } from './run-logs.js'
 import { describeRun, openParts, type RunParts } from './run-parts.js'
 import { writeRunReport } from './run-report.js'
@@ -51,11 +52,12 @@ export interface RunResult {
  * Runs a config from beginning to end, or goes on with it: opens model and data, keeps the run directory, trains,
  * evaluates, and ends in good order on the first Ctrl-C.
  *
- * Throws `INVALID_CONFIG` where a run is already in the output directory, `DATA_CHANGED` where a run to be resumed has
- * changed, and what the engine, the corpus and the trainer throw.
+ * Throws `LOCKED` where another process writes into the output directory, `INVALID_CONFIG` where a run is already
+ * there, `DATA_CHANGED` where a run to be resumed has changed, and what the engine, the corpus and the trainer throw.
  */
 export async function startRun(config: RunConfig, options: RunOptions = {}): Promise<RunResult> {
   const run = new RunDirectory(resolve(config.output ?? defaultOutput(config)))
+  await using _ = await RunLock.acquire(run.path)
   const display = new RunDisplay(options.stream ?? process.stderr, config.logging.progressSeconds, config.steps)
   const from = await findStart(run, config, options, display)
 
@@ -165,8 +167,6 @@ async function train(
       await trainer.restore(from.directory, { ignoreChanges: options.allowChanges ?? false })
       display.note(`resumed at step ${from.step}`)
     } else {
-      const { reward, rewardOptions } = config.rpt
-      if (reward === 'information-gain' && rewardOptions.baseline === 'reference') await parts.engine.keepReference()
       await writeTargets(run.targets, parts.targets)
       const { evaluation } = settings
       if (evaluation && config.evaluation.before) {
@@ -215,7 +215,7 @@ async function trainerOptions(
   const { every } = config.evaluation
   const evaluation =
     targets.length > 0 ? { ...evaluationOptions(config), targets, every: every > 0 ? every : config.steps } : undefined
-  const { reward, averageTau = reward === 'information-gain' ? 0.999 : undefined } = config.rpt
+  const { reward, averageTau } = config.rpt
   const reasons = config.method === 'rpt' && config.evaluation.reasoning
   const bestMetric = config.checkpoint.bestMetric ?? `eval/easy/${reasons ? 'reasoning' : 'prediction'}`
   return {
@@ -223,7 +223,7 @@ async function trainerOptions(
     tokenizer,
     corpus: corpus ?? noDocuments,
     method: makeMethod(config, { ...(difficulty && { difficulty }), ...(traces && { traces }) }),
-    reward: await loadReward(reward, config.rpt.rewardOptions),
+    ...(config.method === 'rpt' && { reward: await loadReward(reward, config.rpt.rewardOptions) }),
     steps: config.steps,
     ...(config.corpus.epochs !== undefined && { epochs: config.corpus.epochs }),
     onBadDocument: config.corpus.onBadDocument,

@@ -5,12 +5,14 @@ import type { Method, StepPart, StepPlan } from '../algorithm/method.js'
 import { requirePositive } from '../algorithm/require-positive.js'
 import { rpt } from '../algorithm/rpt.js'
 import { learningRateFactor } from '../algorithm/schedule.js'
+import type { Engine } from '../engine/engine.js'
 import { ForetokenError } from '../engine/errors.js'
 import type { AccumulateResult } from '../engine/results.js'
 import { evaluate } from '../evaluate/evaluate.js'
 import { evaluationMetrics } from '../evaluate/evaluation-metrics.js'
 import type { EvaluationReport } from '../evaluate/types.js'
 import { prefixMatchReward } from '../reward/prefix-match.js'
+import type { Reward } from '../reward/reward.js'
 import { type Checkpoint, pruneCheckpoints, readTrainerState, trainingFolder, writeCheckpoint } from './checkpoint.js'
 import { isNonFinite, nonFiniteError } from './non-finite.js'
 import { asJson, describeDifferences } from './settings.js'
@@ -34,6 +36,8 @@ export class Trainer implements AsyncIterable<StepMetrics> {
   readonly method: Method
   private readonly feed: DocumentFeed
   private readonly parameters: number
+  private readonly reward: Reward
+  private readonly averageTau: number | undefined
   private readonly seed: number
   private done = 0
   private totals = { tokens: 0, flops: 0 }
@@ -51,6 +55,8 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     if (checkpoint?.every !== undefined) requirePositive('checkpoint.every', checkpoint.every)
     if (checkpoint?.keepLast !== undefined) requirePositive('checkpoint.keepLast', checkpoint.keepLast)
     this.method = options.method ?? rpt()
+    this.reward = options.reward ?? prefixMatchReward
+    this.averageTau = options.averageTau ?? (this.reward.needs === 'average' ? defaultAverageTau : undefined)
     this.seed = options.seed ?? 0
     this.parameters = parameterCount(engine)
     this.feed = new DocumentFeed({
@@ -75,7 +81,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
 
   /**
    * Goes to where a checkpoint was taken: weights, optimizer, place in the corpus, method. Call it before the first
-   * step. Throws `DATA_CHANGED` saying what differs when corpus, tokenizer, seed or method are not those of the
+   * step. Throws `DATA_CHANGED` saying what differs when corpus, tokenizer, seed, method or reward are not those of the
    * checkpoint, unless `ignoreChanges`.
    */
   async restore(directory: string, { ignoreChanges = false }: { ignoreChanges?: boolean } = {}): Promise<void> {
@@ -89,6 +95,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       )
     }
     await this.options.engine.loadTrainingState(join(directory, trainingFolder))
+    await this.prepareEngine(true)
     await this.feed.restore(state.corpus.feed, { ignoreChanges })
     if (state.method.state !== null && state.method.name === this.method.name) {
       await this.method.restore?.(state.method.state)
@@ -212,6 +219,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       },
       corpus: { fingerprint: this.options.corpus.fingerprint, feed: asJson(this.feed.state()) },
       tokenizer: this.options.tokenizer.fingerprint,
+      reward: this.reward.name,
       totals: { ...this.totals },
       best: this.best,
     }
@@ -223,26 +231,35 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       method: { name: state.method.name, settings: state.method.settings },
       corpus: state.corpus.fingerprint,
       tokenizer: state.tokenizer,
+      reward: state.reward,
     }
   }
 
   private async start(): Promise<void> {
     if (this.started) return
     this.started = true
-    const { engine, tokenizer, averageTau } = this.options
+    await this.prepareEngine(false)
+  }
+
+  /** Gives the engine what steps need beside the weights; copies of them that a checkpoint has brought stay. */
+  private async prepareEngine(restored: boolean): Promise<void> {
+    const { engine, tokenizer } = this.options
+    const lacks = async (kind: 'reference' | 'average') => !restored || !(await holdsWeights(engine, kind))
     await engine.setTokenBytes(tokenizer.bytes)
-    if (this.method.needsReference) await engine.keepReference()
-    if (averageTau !== undefined) await engine.updateAverage(averageTau)
+    if ((this.method.needsReference || this.reward.needs === 'reference') && (await lacks('reference'))) {
+      await engine.keepReference()
+    }
+    if (this.averageTau !== undefined && (await lacks('average'))) await engine.updateAverage(this.averageTau)
   }
 
   private collect(stopwatch: Stopwatch, meter: Meter): Promise<StepPlan | undefined> {
-    const { engine, tokenizer, reward = prefixMatchReward } = this.options
+    const { engine, tokenizer } = this.options
     return this.method.collect({
       step: this.done,
       engine: meteredEngine(engine, meter),
       tokenizer,
       documents: this.feed,
-      reward,
+      reward: this.reward,
       seed: this.seed,
       time: (part, work) => stopwatch.time(part, work),
       progress: (part, done, total) => this.progress(part, done, total),
@@ -254,7 +271,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     learningRate: number,
     meter: Meter,
   ): Promise<{ gradNorm: number; metrics: Record<string, number> }> {
-    const { engine, averageTau, optimizer = {} } = this.options
+    const { engine, optimizer = {} } = this.options
     const results: { update: StepPlan['updates'][number]; result: AccumulateResult }[] = []
     let gradNorms = 0
     try {
@@ -277,7 +294,7 @@ export class Trainer implements AsyncIterable<StepMetrics> {
         })
         gradNorms += gradNorm
         results.push({ update, result })
-        if (averageTau !== undefined) await engine.updateAverage(averageTau)
+        if (this.averageTau !== undefined) await engine.updateAverage(this.averageTau)
       }
     } catch (error) {
       throw isNonFinite(error) ? await nonFiniteError(engine, this.done + 1, error) : error
@@ -307,3 +324,17 @@ export class Trainer implements AsyncIterable<StepMetrics> {
     this.options.onEvent?.(event)
   }
 }
+
+/** Whether the engine has a copy of the weights of this kind. */
+async function holdsWeights(engine: Engine, kind: 'reference' | 'average'): Promise<boolean> {
+  try {
+    await engine.read(engine.parameters().at(-1)!.name, kind)
+    return true
+  } catch (error) {
+    if ((error as ForetokenError).code === 'INVALID_ARGUMENT') return false
+    throw error
+  }
+}
+
+/** RLP's (arXiv 2510.01265). */
+const defaultAverageTau = 0.999

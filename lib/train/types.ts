@@ -28,7 +28,10 @@ export interface TrainerOptions {
   /** Every draw of the run derives from it. Default 0. */
   seed?: number
   optimizer?: OptimizerOptions
-  /** After every update the moving average moves by 1 - tau towards the weights; needed by the `average` weights. */
+  /**
+   * After every update the moving average moves by 1 - tau towards the weights. Default 0.999 for a reward that needs
+   * the average, else there is none.
+   */
   averageTau?: number
   checkpoint?: CheckpointOptions
   evaluation?: TrainerEvaluation
@@ -126,6 +129,8 @@ export interface TrainerState {
   method: { name: string; settings: unknown; state: unknown }
   corpus: { fingerprint: string; feed: unknown }
   tokenizer: string
+  /** Its name. */
+  reward: string
   totals: { tokens: number; flops: number }
   best: { step: number; metric: string; value: number } | null
 }

@@ -177,6 +177,25 @@ describe('a run that is interrupted', () => {
     expect(manifest.sessions.length).toBeGreaterThan(1)
   })
 
+  it('is left alone by every other process until it ends', async () => {
+    const { child, outcome } = startForetoken(['train', 'run.yaml', '--output', 'locked'], world.folder)
+    await untilStep('locked', 2, () => child.exitCode !== null)
+    for (const args of [
+      ['train', '--resume', 'locked'],
+      ['train', 'run.yaml', '--output', 'locked', '--overwrite'],
+    ]) {
+      const { status, stderr } = await foretoken(args, world.folder)
+      expect(status).toBe(1)
+      expect(stderr).toMatch(
+        new RegExp(`^foretoken: error LOCKED: process ${child.pid} has been writing into .*locked`),
+      )
+    }
+    const { status, stderr } = await outcome
+    expect(status, stderr).toBe(0)
+    await expectEqualRuns('locked')
+    expect((await readdir(world.path('locked'))).filter((name) => name.includes('lock'))).toEqual([])
+  })
+
   it('by a second Ctrl-C ends at once', async () => {
     process.env.REWARD_DELAY = '60000'
     const { child, outcome } = startForetoken(

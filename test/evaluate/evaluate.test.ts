@@ -36,6 +36,7 @@ function scripted(answers: string[]) {
     asked,
     engine: {
       config: { maxPositionEmbeddings: 512 } as Engine['config'],
+      setTokenBytes: async () => undefined,
       parameters: () => [{ name: 'w', shape: [10], dtype: 'float32' as const }],
       score: async (forest: TokenForest): Promise<ScoreResult> => ({
         logprobs: new Float32Array(forest.length),
@@ -87,7 +88,7 @@ describe('an evaluation', () => {
     expect(easy.reasoning!.withoutBox).toBeCloseTo(1 / 6, 12)
     // `</think>` is one token, all else is bytes: 11, 11, 12, 13, 6 and 13 tokens.
     expect(easy.reasoning!.length).toBe(11)
-    expect(asked).toEqual([{ bannedTokens: undefined, temperature: 0.8 }])
+    expect(asked).toEqual([{ bannedTokens: [], temperature: 0.8 }])
     // 10 tokens scored, 5 + 10 sampled, 10 parameters.
     expect(report).toMatchObject({ tokens: 25, flops: 500 })
     expect(report.samples[0]).toMatchObject({ context: 'ab', thought: 'x', prediction: 'c', right: true })
@@ -100,7 +101,7 @@ describe('an evaluation', () => {
       forced: { bannedTokens: [63] },
       prompt: { template: '{context}' },
     })
-    expect(asked.map(({ bannedTokens }) => bannedTokens)).toEqual([undefined, [63]])
+    expect(asked.map(({ bannedTokens }) => bannedTokens)).toEqual([[], [63]])
     expect(report.splits.hard.reasoning!.accuracy).toBe(0)
     expect(report.splits.hard.forced!.accuracy).toBe(1)
     expect(evaluationMetrics(report)).toMatchObject({ 'eval/hard/reasoning': 0, 'eval/hard/forced': 1 })
@@ -181,6 +182,22 @@ describe('with a model', () => {
     for await (const step of new Trainer(letters)) last = step
     expect(last).toMatchObject({ 'eval/hard/reasoning': 1, 'eval/hard/without_box': 0 })
   })
+})
+
+test('answers end at the texts that end them in training, and lack the tokens that lack there', async () => {
+  const engine = await newEngine()
+  const options = { prompt: { template: '{context}' }, samples: 8, maxTokens: 60, stopTokens: [] }
+  const targets = [target(4, 2)]
+  const free = await evaluate(engine, tokenizer, targets, options)
+  expect(free.splits.hard.reasoning!.truncated).toBe(1)
+  const letters = Array.from({ length: 26 }, (_, i) => String.fromCharCode(97 + i))
+  const stopped = await evaluate(engine, tokenizer, targets, { ...options, stopTexts: letters })
+  expect(stopped.splits.hard.reasoning!.length).toBeLessThan(30)
+  expect(stopped.splits.hard.reasoning!.truncated).toBe(0)
+  const ids = Array.from({ length: tokenizer.vocabSize }, (_, id) => id)
+  const bannedTokens = ids.filter((id) => tokenizer.bytes.join([id]).some((byte) => byte >= 97 && byte <= 122))
+  const banned = await evaluate(engine, tokenizer, targets, { ...options, stopTexts: letters, bannedTokens })
+  expect(banned.splits.hard.reasoning!.truncated).toBe(1)
 })
 
 test('rewards score their requests as a flat forest does, under the weights they name', async () => {

@@ -6,6 +6,9 @@ import { createInterface } from 'node:readline'
 import { afterEach, expect, test } from 'vitest'
 import { PhiloxStream } from '../../lib/corpus/philox.js'
 import type { Engine } from '../../lib/engine/engine.js'
+import { TokenForest } from '../../lib/engine/token-forest.js'
+import { informationGainReward } from '../../lib/reward/log-prob.js'
+import { prefixMatchReward } from '../../lib/reward/prefix-match.js'
 import { readTrainerState } from '../../lib/train/checkpoint.js'
 import { Trainer } from '../../lib/train/trainer.js'
 import type { TrainerOptions } from '../../lib/train/types.js'
@@ -125,6 +128,32 @@ test('an abort writes a checkpoint, and going on from it ends with the same weig
   expect(await weightsOf(second.engine)).toEqual(await weightsOf(whole.engine))
 })
 
+test('a restored engine can stop at texts, in a loop of one own too', async () => {
+  const folder = await newFolder()
+  const { trainer } = await newTrainer({ steps: 1, checkpoint: { directory: folder } })
+  await drain(trainer)
+  const restored = await newTrainer({ steps: 2 })
+  await restored.trainer.restore(join(folder, 'step-1'))
+  const forest = new TokenForest()
+  const from = [forest.add(null, [1, 2, 3])]
+  const texts = [...'etaoinshrdlu 0123456789']
+  const { rollouts } = await restored.engine.sample(forest, { from, n: 8, maxTokens: 200, seed: 1, stop: { texts } })
+  expect(rollouts.map(({ stop }) => stop)).toContain('text')
+})
+
+test('what goes on with a new need of reference or average weights gets them from the restored ones', async () => {
+  const folder = await newFolder()
+  const { trainer } = await newTrainer({ steps: 1, checkpoint: { directory: folder } })
+  await drain(trainer)
+  for (const baseline of ['reference', 'average'] as const) {
+    const { trainer, engine } = await newTrainer({ steps: 2, reward: informationGainReward({ baseline }) })
+    await trainer.restore(join(folder, 'step-1'), { ignoreChanges: true })
+    const { name } = engine.parameters()[0]!
+    expect(await engine.read(name, baseline)).toEqual(await engine.read(name))
+    expect(await trainer.next()).toMatchObject({ step: 2 })
+  }
+})
+
 test('what a crash left behind is cleared away, and a checkpoint of the same step replaced', async () => {
   const folder = await newFolder()
   const { trainer } = await newTrainer({ steps: 2, checkpoint: { directory: folder } })
@@ -147,6 +176,11 @@ test('a run with other settings or another seed is refused, naming what changed,
   await expect(other.trainer.restore(checkpoint)).rejects.toMatchObject({
     code: 'DATA_CHANGED',
     message: expect.stringMatching(/seed: 7 → 8; method\.settings\.rolloutsPerContext: 4 → 2/),
+  })
+  const judged = await newTrainer({ steps: 2, reward: prefixMatchReward })
+  await expect(judged.trainer.restore(checkpoint)).rejects.toMatchObject({
+    code: 'DATA_CHANGED',
+    message: expect.stringContaining('reward: "even-first" → "prefix-match"'),
   })
   await other.trainer.restore(checkpoint, { ignoreChanges: true })
   expect(other.trainer.step).toBe(1)

@@ -4,6 +4,7 @@ import { ntp } from '../../lib/algorithm/ntp.js'
 import { sft } from '../../lib/algorithm/sft.js'
 import { textsCorpus } from '../../lib/algorithm/text-corpus.js'
 import type { Engine } from '../../lib/engine/engine.js'
+import { informationGainReward } from '../../lib/reward/log-prob.js'
 import { rewardFromFunction } from '../../lib/reward/reward.js'
 import { Trainer } from '../../lib/train/trainer.js'
 import type { StepMetrics, TrainEvent, TrainerOptions } from '../../lib/train/types.js'
@@ -154,6 +155,22 @@ describe('variants', () => {
     expect(steps[2]!.kl).toBeGreaterThan(0)
     expect(steps[0]!['tokens/scored']).toBeGreaterThan(0)
   })
+
+  test.each(['average', 'reference', 'current'] as const)(
+    'a reward that compares with %s weights finds them, and no others are kept',
+    async (baseline) => {
+      const { steps, engine } = await run({
+        steps: 3,
+        reward: informationGainReward({ baseline }),
+        optimizer: { learningRate: 1e-2 },
+      })
+      expect(steps.map((step) => Number.isFinite(step.reward))).toEqual([true, true, true])
+      const { name } = engine.parameters()[0]!
+      const kinds = ['average', 'reference'] as const
+      const kept = await Promise.all(kinds.map((kind) => engine.read(name, kind).then(Boolean, () => false)))
+      expect(kept).toEqual(kinds.map((kind) => kind === baseline))
+    },
+  )
 
   test('an auxiliary loss on the documents teaches the text', async () => {
     const method = tinyRpt({ auxiliary: { coefficient: 1 } })

@@ -5,7 +5,8 @@ import { output } from './run.mjs'
 /** Orders versions such as 2.36, number by number. */
 export function byVersion(left, right) {
   const [a, b] = [left, right].map((version) => version.split('.').map(Number))
-  for (let i = 0; i < Math.max(a.length, b.length); ++i) if ((a[i] ?? 0) !== (b[i] ?? 0)) return (a[i] ?? 0) - (b[i] ?? 0)
+  for (let i = 0; i < Math.max(a.length, b.length); ++i)
+    if ((a[i] ?? 0) !== (b[i] ?? 0)) return (a[i] ?? 0) - (b[i] ?? 0)
   return 0
 }
 

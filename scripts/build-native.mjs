@@ -1,6 +1,7 @@
 // `npm run build:native`: compiles the addon into build/Release; only what has changed is compiled again.
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { isProgram, root, run, say } from './run.mjs'
@@ -28,18 +29,19 @@ export function isConfigured(tree = buildTree, variables = {}) {
   )
 }
 
-/** Configures the shared tree through cmake-js, which knows where Node's headers are. */
-function configure(tree, variables) {
+/** Configures a tree through cmake-js, which knows where Node's headers are. */
+export function configure(tree, variables) {
   // A tree that was copied or moved with its folder points to the old place, and CMake refuses it.
   if (cachedVariables(tree).get('CMAKE_HOME_DIRECTORY') !== root) rmSync(tree, { recursive: true, force: true })
-  const cmakeJs = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js')
+  // An installed package has its dependencies beside it, a checkout below it.
+  const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js')
   const definitions = Object.entries(variables).map(([name, value]) => `--CD${name}=${value}`)
   run(process.execPath, [cmakeJs, 'configure', '--out', tree, '--config', 'Release', ...definitions])
 }
 
-/** Compiles one target with every CPU that this process may use. */
-export function compile(target, tree = buildTree) {
-  run('cmake', ['--build', tree, '--target', target, '--parallel', String(availableParallelism())])
+/** Compiles one target with every CPU that this process may use; `start` is how programs are run. */
+export function compile(target, tree = buildTree, start = run) {
+  start('cmake', ['--build', tree, '--target', target, '--parallel', String(availableParallelism())])
 }
 
 /** Brings one target up to date; `variables` are CMake options that the target needs. */

@@ -5,7 +5,9 @@ import { ForetokenError } from '../engine/errors.js'
 
 /** One turn of a conversation. */
 export interface ChatMessage {
+  /** Who speaks. */
   role: 'system' | 'user' | 'assistant' | 'tool'
+  /** What is said. */
   content: string
 }
 

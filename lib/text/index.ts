@@ -1,6 +1,6 @@
-export { byteTokenizerMarks, writeByteTokenizer } from './byte-tokenizer.js'
 export { type ChatMessage, type ChatRenderOptions, ChatTemplate } from './chat-template.js'
 export { Document, documentHash } from './document.js'
+export { learnMerges, type Merge, tokenizerMarks, writeTokenizer } from './new-tokenizer.js'
 export { Prompt, type PromptOptions, type SegmentSink } from './prompt.js'
 export { type PromptTemplateId, promptTemplates, splitPromptTemplate } from './prompt-template.js'
 export { TokenTable } from './token-table.js'

@@ -2,7 +2,9 @@ import { hasSignal } from './groups.js'
 
 /** Rewards of the answers to one question, and their lengths in tokens. */
 export interface RewardGroup {
+  /** (G) the reward of each answer. */
   readonly rewards: ArrayLike<number>
+  /** (G) the tokens of each answer; `opo` weighs with them. */
   readonly lengths: ArrayLike<number>
 }
 

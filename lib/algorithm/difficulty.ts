@@ -9,6 +9,7 @@ import type { Tokenizer } from '../text/tokenizer.js'
 export interface PlainScores {
   /** Entropy in nats of the k most likely tokens, renormalised. */
   entropy: Float32Array
+  /** (T) log-prob of each token given the text before it, in nats; NaN for the first. */
   logprob: Float32Array
   /** The most likely token; only when asked for. */
   argmax: Int32Array | undefined

@@ -5,6 +5,7 @@ import type { TextCorpus, TextStream } from './text-corpus.js'
 
 /** A document of a feed. */
 export interface FedDocument {
+  /** The document, or the part of a long one. */
   document: Document
   /** The pass over the corpus it belongs to. */
   epoch: number
@@ -12,24 +13,33 @@ export interface FedDocument {
   start: number
 }
 
+/** What a feed reads, and how it cuts it. */
 export interface DocumentFeedOptions {
+  /** Splits the texts. */
   tokenizer: Tokenizer
+  /** Where the texts come from. */
   corpus: TextCorpus
+  /** Which documents; default `train`. */
   part?: 'train' | 'held-out' | 'all'
+  /** Passes over the corpus; default without end. */
   epochs?: number
   /** Longer documents come in parts of at most so many tokens. Default whole. */
   maxTokens?: number
   /** Appends the end-of-text token. */
   endOfText?: boolean
+  /** What a text does whose tokens do not stand for its bytes; default `error`. */
   onBadDocument?: 'error' | 'skip'
 }
 
+/** Where a feed stands, as plain JSON. */
 interface FeedState {
   /** Of the corpus: before the document that is being given in parts, else after the last one. */
   cursor: unknown
   /** Parts of it that were given. */
   parts: number
+  /** Documents given so far. */
   documents: number
+  /** Documents left out so far. */
   skipped: number
 }
 

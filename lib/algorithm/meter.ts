@@ -3,15 +3,19 @@ import type { MethodEngine } from './method.js'
 
 /** What went through the network, in tokens; shared tokens count once. */
 export class Meter {
+  /** Tokens that went forward and backward. */
   trained = 0
+  /** Tokens that were sampled. */
   generated = 0
   /** Prompts, before generation. */
   prefilled = 0
+  /** Tokens that went forward only. */
   scored = 0
 
   /** `parameters`: the number N of the model's parameters. */
   constructor(readonly parameters: number) {}
 
+  /** All of them. */
   get tokens(): number {
     return this.trained + this.generated + this.prefilled + this.scored
   }

@@ -13,6 +13,7 @@ export type MethodEngine = Pick<Engine, 'score' | 'sample' | 'config'>
 
 /** One optimizer update: loss terms over a forest. */
 export interface Update {
+  /** What the terms are about. */
   forest: TokenForest
   /** By the name under which they are reported; entropy and clipping are those of the first. */
   terms: Record<string, LossTerm>
@@ -32,13 +33,17 @@ export interface Sample {
   prediction: string | null
   /** The beginning of the true continuation. */
   truth: string
+  /** What the run's reward gave. */
   reward: number
   /** Entropy in nats of the position, where known. */
   entropy: number | null
   /** Number of tokens of the answer. */
   length: number
+  /** Why the answer ended: a stop token, a stop text, or the limit of tokens. */
   stop: 'token' | 'text' | 'length'
+  /** The document's id. */
   document: string
+  /** How many of its tokens stand before the question. */
   position: number
 }
 
@@ -48,6 +53,7 @@ export interface StepPlan {
   updates: Update[]
   /** Numbers to report, by their final names. */
   metrics: Record<string, number>
+  /** Answers for people to read. */
   samples?: Sample[]
 }
 
@@ -55,10 +61,13 @@ export interface StepPlan {
 export interface StepTools {
   /** Steps done before this one. */
   readonly step: number
+  /** Scores and samples; gradients and updates are the trainer's. */
   readonly engine: MethodEngine
+  /** The tokenizer of the model. */
   readonly tokenizer: Tokenizer
   /** The training documents. */
   readonly documents: DocumentFeed
+  /** Judges answers. */
   readonly reward: Reward
   /** The run's seed: every draw depends on it, on the step and on what the draw is for. */
   readonly seed: number
@@ -75,6 +84,7 @@ export interface StepTools {
  * takes; whatever is random derives from `tools.seed` and `tools.step`.
  */
 export interface Method {
+  /** Its name in the config, the report and checkpoints. */
   readonly name: string
   /** Everything that decides what the method does, as JSON: a resumed run must have the same. */
   readonly settings: unknown
@@ -86,5 +96,6 @@ export interface Method {
   collect(tools: StepTools): Promise<StepPlan | undefined>
   /** The method's own state, as JSON. */
   state?(): unknown
+  /** Takes what `state` gave, before the first `collect` of a resumed run. */
   restore?(state: unknown): Promise<void> | void
 }

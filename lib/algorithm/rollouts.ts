@@ -29,17 +29,23 @@ export interface SamplingOptions {
 
 /** One sampled answer and its reward. */
 export interface Answer {
+  /** What was sampled, with the token that ended it. */
   tokens: Int32Array
   /** Of each token as sampled. */
   logprobs: Float32Array
+  /** Why it ended: a stop token, a stop text, or the limit of tokens. */
   stop: 'token' | 'text' | 'length'
+  /** What the reward was shown. */
   judged: RewardContext
+  /** What the reward gave. */
   reward: number
 }
 
 /** The answers to one question. */
 export interface AnswerGroup {
+  /** The question. */
   target: Target
+  /** (G) its answers. */
   answers: Answer[]
 }
 

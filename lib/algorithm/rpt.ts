@@ -12,6 +12,7 @@ import { drawTargets, type TargetOptions } from './targets.js'
 
 /** Reinforcement pre-training (arXiv 2506.08007); defaults are the paper's, and METHOD's where it is silent. */
 export interface RptOptions extends PolicyOptions {
+  /** How the question is put; default template v0 in the model's own chat template. */
   prompt?: PromptOptions
   /** The longest prompt, in tokens; longer documents are asked about in parts. Default 4096. */
   maxPromptTokens?: number
@@ -21,6 +22,7 @@ export interface RptOptions extends PolicyOptions {
   rolloutsPerContext?: number
   /** Default: entropy of the model itself above 0.5 nats, at most 4 positions of a document. */
   targets?: TargetOptions
+  /** How answers are sampled; default temperature 0.8, at most 8192 tokens. */
   sampling?: SamplingOptions
   /** Default from step 500 on, at most 3 tries; false never. */
   dynamicSampling?: DynamicSampling | false

@@ -2,6 +2,7 @@ import { TokenForest } from '../engine/token-forest.js'
 
 /** Sequences laid into a forest in which equal beginnings are there once. */
 export interface SharedForest {
+  /** The radix tree of the sequences. */
   forest: TokenForest
   /** For each sequence the forest's index of each of its tokens. */
   indices: Int32Array[]

@@ -8,7 +8,9 @@ import type { StepTools } from './method.js'
 
 /** A question: which bytes follow the first `position` tokens of a document. */
 export interface Target {
+  /** The text that the question is about. */
   document: Document
+  /** t: how many tokens stand before the question. */
   position: number
   /** Of its position, in nats; NaN where nobody computed it. */
   entropy: number

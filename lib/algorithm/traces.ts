@@ -5,12 +5,15 @@ import type { TextRecord } from './text-corpus.js'
 
 /** A reasoning trace as tokens, and how much each counts in the loss. */
 export interface Trace {
+  /** Prompt, answer and end of text. */
   tokens: Int32Array
   /** 0 for what is not to be learned. The first token has 0: nothing precedes it. */
   weights: Float32Array
 }
 
+/** How a text becomes a trace. */
 export interface TraceOptions {
+  /** How the question is put; the same as in `rpt`. */
   prompt: Prompt
   /** What in the text stands between context and answer, and belongs to neither. Default `<think>`. */
   separator?: string

@@ -18,6 +18,7 @@ export type CorpusSource = FileLocation &
 
 /** A corpus and the order of its documents. */
 export interface CorpusOptions {
+  /** Where the texts are; at least one. */
   sources: readonly CorpusSource[]
   /** Relative paths are relative to this folder. Default the working directory. */
   baseFolder?: string
@@ -41,6 +42,7 @@ export type CorpusPart = 'train' | 'held-out' | 'all'
 
 /** A document of a corpus. */
 export interface CorpusDocument {
+  /** The whole text. */
   text: string
   /** SHA-256 of its UTF-8 bytes, as hex. */
   hash: string
@@ -57,7 +59,9 @@ export type SkippedCounts = Record<BadRecordKind | 'empty', number>
 export interface CorpusCursor {
   /** Fingerprint of the data and of everything that decides the order. */
   corpus: string
+  /** Which documents the stream gives. */
   part: CorpusPart
+  /** The pass over the corpus, from 0. */
   epoch: number
   /** The window of the epoch that the next document is in, where it begins, and how many of it are done. */
   window: number

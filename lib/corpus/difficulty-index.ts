@@ -116,6 +116,7 @@ export class DifficultyIndex {
   private constructor(
     private readonly path: string,
     private readonly file: FileHandle,
+    /** What it was made from. */
     readonly header: DifficultyHeader,
     /** The number of documents. */
     readonly size: number,
@@ -188,6 +189,7 @@ export class DifficultyIndex {
     }
   }
 
+  /** Closes the file. */
   async close(): Promise<void> {
     await this.file.close()
   }

@@ -4,8 +4,11 @@ import { difficultySplits } from './positions.js'
 export interface DifficultySummary {
   /** Positions with an entropy. */
   count: number
+  /** Mean entropy, in nats. */
   mean: number
+  /** Standard deviation, in nats. */
   deviation: number
+  /** Greatest entropy, in nats. */
   max: number
   /** The share of positions above each split's threshold. */
   above: { easy: number; medium: number; hard: number }

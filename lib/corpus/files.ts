@@ -14,6 +14,7 @@ export interface CorpusFile {
   path: string
   /** Its name in messages and fingerprints: as given, or relative to the folder or pattern it was found by. */
   name: string
+  /** How its records are written. */
   format: FileFormat
   /** The index of its source. */
   source: number
@@ -58,7 +59,9 @@ export async function findFiles(location: FileLocation, source: number, baseFold
 
 /** What identifies the content of a file. */
 export interface FileFingerprint {
+  /** Its name as given, or relative to the folder or pattern it was found by. */
   name: string
+  /** Its size. */
   bytes: number
   /** SHA-256 of the file, or of its first and last MiB. */
   digest: string

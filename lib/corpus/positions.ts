@@ -9,6 +9,7 @@ export interface PositionOptions {
    * positions with the greatest entropy; `random`: any.
    */
   by: 'threshold' | 'top-share' | 'random'
+  /** For `threshold`, in nats; default 0.5. */
   minEntropy?: number
   /** Positions above this entropy are left out: text that nothing can predict. Default none. */
   maxEntropy?: number
@@ -22,6 +23,7 @@ export interface PositionOptions {
   maxPerDocument?: number
   /** The random choice depends on this, on the document and on the epoch alone. */
   seed: number
+  /** The pass over the corpus, from 0; another one draws other positions. Default 0. */
   epoch?: number
 }
 

@@ -43,6 +43,7 @@ import { checkChoice, checkFloats, checkNumber, checkString, isObject, refuse } 
  * arguments are copied before it returns its promise. An idle engine does not keep the process alive.
  */
 export class Engine implements AsyncDisposable {
+  /** The architecture, with defaults filled in. */
   readonly config: ModelConfig
   /** `'cpu'`, `'reference'` or `'cuda:0'`. */
   readonly device: string
@@ -230,6 +231,7 @@ export class Engine implements AsyncDisposable {
     return this.#calls.run({}, (native, handle, id, progress) => native.memoryPlan(handle, id, progress, packed))
   }
 
+  /** Whether `dispose` was called. */
   get disposed(): boolean {
     return this.#calls.disposed
   }

@@ -24,6 +24,7 @@ export type ForetokenErrorCode =
 /** The one error class of foretoken: `code` says what kind, `message` names the culprit and the remedy. */
 export class ForetokenError extends Error {
   override readonly name = 'ForetokenError'
+  /** What kind of error it is; stable over versions, unlike the message. */
   readonly code: ForetokenErrorCode
 
   constructor(code: ForetokenErrorCode, message: string, options?: ErrorOptions) {

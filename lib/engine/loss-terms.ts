@@ -20,6 +20,7 @@ export type PerToken = ArrayLike<number> | readonly ArrayLike<number>[]
 
 /** Σ weight · −log p over tokens with a prefix, divided by the normaliser. */
 export interface CrossEntropyTerm {
+  /** Tells the terms apart. */
   kind: 'cross-entropy'
   /** (N); default 1 for every token that has a prefix. */
   weights?: ArrayLike<number> | undefined
@@ -34,10 +35,13 @@ export interface CrossEntropyTerm {
  * 2503.14476), `cispo` (arXiv 2506.13585) or `gspo` (arXiv 2507.18071).
  */
 export interface PolicyTerm {
+  /** Tells the terms apart. */
   kind: 'policy'
+  /** The segments that were sampled, by their index in the forest. */
   segments: ArrayLike<number>
   /** (segments) one per segment; either this or `tokenAdvantages`. */
   advantages?: ArrayLike<number> | undefined
+  /** One per token of the segments, instead of `advantages`. */
   tokenAdvantages?: PerToken | undefined
   /** As sampled. Left out, the policy is exactly the one that sampled, and every ratio is 1. */
   oldLogprobs?: PerToken | undefined
@@ -63,6 +67,7 @@ export interface PolicyTerm {
   coefficient?: number | undefined
 }
 
+/** What `accumulate` takes; a list of terms adds up. */
 export type LossTerm = CrossEntropyTerm | PolicyTerm
 
 /** Checks the terms and lays their per-token arrays along the forest, as the addon takes them. */

@@ -1,5 +1,6 @@
 import type { WeightsKind } from './results.js'
 
+/** A whole number from 0 to 2^64 - 1; above 2^53 a bigint. */
 export type Seed = number | bigint
 
 /** What every long call takes. */
@@ -10,6 +11,7 @@ export interface ControlOptions {
   onProgress?: ((done: number, total: number) => void) | undefined
 }
 
+/** Where and how an engine computes. */
 export interface EngineOptions {
   /** `'auto'` (default), `'cpu'`, `'cuda'`, `'cuda:1'`, or `'reference'`: double precision, slow, for tests. */
   device?: string | undefined
@@ -34,7 +36,9 @@ export interface EngineOptions {
 
 /** Standard deviations of a new model's weights; what is left out is the config's initializer_range. */
 export interface Initialisation {
+  /** Of the embedding. */
   embedding?: number | undefined
+  /** Of the output head. */
   head?: number | undefined
   /** Of q, k, v, gate and up. */
   projection?: number | undefined
@@ -44,15 +48,18 @@ export interface Initialisation {
   scaleByFanIn?: boolean | undefined
 }
 
+/** How a new model is made. */
 export interface CreateOptions extends EngineOptions {
   /** Default 0. */
   seed?: Seed | undefined
+  /** Standard deviations other than the config's. */
   initialisation?: Initialisation | undefined
 }
 
 export interface ScoreOptions extends ControlOptions {
   /** Above 0, default 1. */
   temperature?: number | undefined
+  /** Which weights answer; default `'current'`. */
   weights?: WeightsKind | undefined
   /** k: also give the entropy of the k most probable tokens, renormalised. */
   topEntropy?: number | undefined
@@ -62,6 +69,7 @@ export interface ScoreOptions extends ControlOptions {
   logits?: ArrayLike<number> | undefined
 }
 
+/** What ends a rollout before `maxTokens`. */
 export interface StopOptions {
   /** Sampling one of these ends the rollout; it is kept. */
   tokens?: ArrayLike<number> | undefined
@@ -90,11 +98,13 @@ export interface SampleOptions extends ControlOptions {
   seed?: Seed | undefined
   /** (from · n) the random stream of each rollout; default 0, 1, 2, … */
   rolloutIds?: ArrayLike<number> | undefined
+  /** What else ends a rollout; default nothing. */
   stop?: StopOptions | undefined
   /** Tokens without a chance. */
   bannedTokens?: ArrayLike<number> | undefined
   /** Most rollouts decoded at once; the default is what the store holds. */
   maxSequences?: number | undefined
+  /** Which weights sample; default `'current'`. */
   weights?: WeightsKind | undefined
 }
 
@@ -109,6 +119,7 @@ export interface AccumulateOptions extends ControlOptions {
 
 /** AdamW with decoupled weight decay (arXiv 1711.05101). */
 export interface StepOptions {
+  /** At least 0. */
   learningRate: number
   /** Default [0.9, 0.999]. */
   betas?: readonly [number, number] | undefined
@@ -122,7 +133,9 @@ export interface StepOptions {
   decayAll?: boolean | undefined
 }
 
+/** How a model is written. */
 export interface SaveOptions {
+  /** Aborting leaves no folder behind. */
   signal?: AbortSignal | undefined
   /** Default: what the checkpoint was stored in. */
   dtype?: 'float32' | 'bfloat16' | 'float16' | undefined
@@ -148,6 +161,7 @@ export interface MemoryPlanOptions {
 
 /** The bytes of each token, for stop texts: token t is `bytes[offsets[t]]` up to, not including, `bytes[offsets[t + 1]]`. */
 export interface TokenBytes {
+  /** The bytes of all tokens, one after another. */
   bytes: Uint8Array
   /** (V + 1), from 0 to `bytes.length`, never falling. */
   offsets: ArrayLike<number>

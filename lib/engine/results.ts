@@ -18,6 +18,7 @@ export interface ScoreResult {
   logits?: Float32Array
 }
 
+/** One continuation of a segment. */
 export interface Rollout {
   /** The segment that it continues. */
   segment: number
@@ -29,17 +30,23 @@ export interface Rollout {
   stop: 'token' | 'text' | 'length'
 }
 
+/** What sampling took. */
 export interface SampleStatistics {
+  /** Tokens of contexts that went through the network; shared ones count once. */
   prefillTokens: number
+  /** New tokens. */
   decodeTokens: number
+  /** Passes in which every running rollout got one more token. */
   decodeSteps: number
   /** How often contexts were taken into the key/value store: 1 when all of them fitted at once. */
   waves: number
 }
 
+/** What `sample` gives. */
 export interface SampleResult {
   /** n per entry of `from`, in order. */
   rollouts: Rollout[]
+  /** What it took. */
   statistics: SampleStatistics
 }
 
@@ -63,6 +70,7 @@ export interface TermStatistics {
   dualClip: number
   /** Mean importance ratio; 1 when exactly on-policy. */
   ratioMean: number
+  /** Greatest importance ratio. */
   ratioMax: number
   /** Mean k3 estimate of the divergence from the old policy. */
   approximateKl: number
@@ -70,6 +78,7 @@ export interface TermStatistics {
   kl: number
 }
 
+/** What `accumulate` gives. */
 export interface AccumulateResult {
   /** The sum of the terms' losses. */
   loss: number
@@ -77,9 +86,11 @@ export interface AccumulateResult {
   terms: TermStatistics[]
   /** Tokens that went through the network; shared ones count once. */
   tokens: number
+  /** Into how many passes the forest was cut. */
   microBatches: number
 }
 
+/** What `step` gives. */
 export interface StepResult {
   /** Global norm before clipping. */
   gradNorm: number
@@ -87,15 +98,20 @@ export interface StepResult {
   step: number
 }
 
+/** A tensor of the model. */
 export interface Parameter {
+  /** As in the checkpoint, such as `model.layers.0.mlp.up_proj.weight`. */
   readonly name: string
+  /** Its sizes, row-major. */
   readonly shape: readonly number[]
   /** What the master weights are kept in. */
   readonly dtype: 'float32' | 'bfloat16' | 'float64'
 }
 
+/** A line of a memory plan. */
 export interface MemoryItem {
   /** What the memory is for: "weights", "gradients", … */
   name: string
+  /** Of the peak of the described work. */
   bytes: number
 }

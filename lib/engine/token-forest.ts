@@ -7,6 +7,7 @@ export interface Segment {
   readonly parent: number | null
   /** Its tokens are `begin` up to, not including, `end` in the forest's order. */
   readonly begin: number
+  /** One past its last token. */
   readonly end: number
   /** The depth of its first token: how many tokens lie above it. */
   readonly position: number

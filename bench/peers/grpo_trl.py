@@ -1,4 +1,4 @@
-"""The same GRPO step by TRL's GRPOTrainer: 4 contexts of 128 tokens, 8 rollouts of 64 new tokens each, one update."""
+"""A GRPO step by TRL's GRPOTrainer: 4 contexts of 128 tokens, 8 rollouts of 64 new tokens each, one update."""
 
 import statistics
 import tempfile
@@ -10,7 +10,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-args = options(__doc__, dtype='float32')
+args = options(__doc__, dtype='float32',
+               prompts=(','.join([str(CONTEXT_LENGTH)] * CONTEXTS), 'lengths of the prompts of a step'),
+               group=(GROUP, 'rollouts of each'), tokens=(NEW_TOKENS, 'new tokens of each'),
+               microbatch=(CONTEXTS * GROUP, 'sequences in one forward and backward'))
+prompt_lengths = [int(length) for length in args.prompts.split(',')]
+sequences = len(prompt_lengths) * args.group
 model = random_model(args.shape, 'float32')  # bfloat16: autocast by the trainer
 
 
@@ -40,12 +45,13 @@ def reward(completion_ids, **_):
     return [sum(token % 2 for token in ids) / len(ids) for ids in completion_ids]
 
 
-prompts = [' '.join(f'w{i}' for i in row) for row in random_ids(model, CONTEXTS, CONTEXT_LENGTH).tolist()]
+prompts = [' '.join(f'w{i}' for i in random_ids(model, length).tolist()) for length in prompt_lengths]
 timer = StepTimer()
 with tempfile.TemporaryDirectory() as folder:
     config = GRPOConfig(
-        output_dir=folder, max_steps=args.repeats + 1, per_device_train_batch_size=CONTEXTS * GROUP,
-        num_generations=GROUP, max_completion_length=NEW_TOKENS, generation_kwargs={'min_new_tokens': NEW_TOKENS},
+        output_dir=folder, max_steps=args.repeats + 1, per_device_train_batch_size=args.microbatch,
+        gradient_accumulation_steps=sequences // args.microbatch, shuffle_dataset=False, num_generations=args.group,
+        max_completion_length=args.tokens, generation_kwargs={'min_new_tokens': args.tokens},
         temperature=1.0, learning_rate=1e-6, weight_decay=0.01, max_grad_norm=1.0, beta=0.0, use_cpu=True,
         bf16=args.dtype == 'bfloat16', gradient_checkpointing=False, save_strategy='no', report_to='none',
         logging_strategy='no', disable_tqdm=True)
@@ -54,5 +60,5 @@ with tempfile.TemporaryDirectory() as folder:
                           processing_class=word_tokenizer(model.config.vocab_size))
     trainer.remove_callback(PrinterCallback)  # standard output is for the report alone
     trainer.train()
-assert lengths == {NEW_TOKENS} and len(timer.times) == args.repeats + 1
+assert sequences % args.microbatch == 0 and lengths == {args.tokens} and len(timer.times) == args.repeats + 1
 report('grpo-step', args, statistics.median(timer.times[1:]), 's', library='trl')

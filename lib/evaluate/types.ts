@@ -4,7 +4,9 @@ import type { PromptOptions } from '../text/prompt.js'
 
 /** One question of an evaluation: a position, and how hard the proxy found it. */
 export interface EvaluationTarget {
+  /** The text that the question is about. */
   document: Document
+  /** t: how many of its tokens stand before the question. */
   position: number
   /** Top-16 entropy of the proxy, in nats. */
   entropy: number
@@ -34,6 +36,7 @@ export interface EvaluationOptions {
   predictionOnly?: boolean
   /** Answers to keep for people to read. Default 3. */
   keepSamples?: number
+  /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal
   /** Told how many of the questions are answered. */
   onProgress?: (done: number, total: number) => void
@@ -55,10 +58,13 @@ export interface ReasoningResult {
 
 /** All positions above a split's entropy. */
 export interface SplitResult {
+  /** How many questions are above the split's entropy. */
   positions: number
   /** Accuracy of plain next-token prediction (argmax) and its standard error. */
   prediction: number
+  /** Of `prediction`. */
   predictionStandardError: number
+  /** Absent with `predictionOnly`. */
   reasoning?: ReasoningResult
   /** With `forced`. */
   forced?: ReasoningResult
@@ -66,22 +72,34 @@ export interface SplitResult {
 
 /** One answer of an evaluation, for people to read. */
 export interface EvaluationSample {
+  /** The document's id. */
   document: string
+  /** How many of its tokens stand before the question. */
   position: number
+  /** Of the position, in nats. */
   entropy: number
+  /** The end of the text before the position. */
   context: string
+  /** The answer up to the end of the thought. */
   thought: string
+  /** What is in the box; null where there is none. */
   prediction: string | null
+  /** The beginning of the true continuation. */
   truth: string
+  /** By prefix match. */
   right: boolean
 }
 
 /** What an evaluation found. */
 export interface EvaluationReport {
+  /** By name: easy, medium, hard. */
   splits: Record<DifficultySplit, SplitResult>
   /** Tokens through the network and their FLOPs (2 per parameter and token). */
   tokens: number
+  /** FLOPs of these tokens. */
   flops: number
+  /** How long it took. */
   seconds: number
+  /** Answers for people to read. */
   samples: EvaluationSample[]
 }

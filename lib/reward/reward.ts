@@ -27,7 +27,9 @@ export interface RewardContext {
 
 /** A request for log-probs: those of `tokens`, one by one, after `context`. */
 export interface ScoreRequest {
+  /** Ids that stand before; at least one. */
   context: Int32Array
+  /** Ids whose log-probs are wanted. */
   tokens: Int32Array
   /** Which weights answer. Default current. */
   weights?: 'current' | 'reference' | 'average'
@@ -35,6 +37,7 @@ export interface ScoreRequest {
 
 /** What a reward may use beside the answers. */
 export interface RewardTools {
+  /** The tokenizer of the model. */
   readonly tokenizer: Tokenizer
   /** Log-probs in nats under the model, for each request those of its tokens; all requests run as one batch. */
   score(requests: readonly ScoreRequest[]): Promise<readonly ArrayLike<number>[]>
@@ -42,9 +45,11 @@ export interface RewardTools {
 
 /** A reward over a batch of answers; gives one finite number for each, in order. */
 export interface Reward {
+  /** Its name in messages, manifests and the report. */
   readonly name: string
   /** The copy of the weights that its requests ask for; a trainer sees to it. */
   readonly needs?: 'reference' | 'average'
+  /** Judges all answers of a batch at once; rejecting ends the run. */
   evaluate(
     contexts: readonly RewardContext[],
     tools: RewardTools,

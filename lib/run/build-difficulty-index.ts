@@ -11,29 +11,39 @@ import type { Tokenizer } from '../text/tokenizer.js'
 export interface DifficultyIndexOptions {
   /** Judges the difficulty. */
   engine: Engine
+  /** The tokenizer of the model; positions count its tokens. */
   tokenizer: Tokenizer
+  /** What is judged. */
   corpus: Corpus
   /** Where the index goes. */
   path: string
   /** The proxy's name, kept in the index. */
   proxy: string
+  /** Which documents; default `all`. */
   part?: CorpusPart
   /** Default 16. */
   topK?: number
   /** Long documents are scored in parts of so many tokens. Default what the model can hold, at most 4096. */
   window?: number
+  /** What a text does that the tokenizer cannot give back byte for byte; default `error`. */
   onBadDocument?: 'error' | 'skip'
   /** Default all. */
   maxDocuments?: number
+  /** Aborting leaves no index behind. */
   signal?: AbortSignal
+  /** Told the documents and tokens done. */
   onProgress?: (documents: number, tokens: number) => void
 }
 
 /** What a filter run found. */
 export interface DifficultyIndexResult {
+  /** Documents in the index. */
   documents: number
+  /** Their tokens. */
   tokens: number
+  /** Documents left out. */
   skipped: number
+  /** Of all entropies. */
   statistics: DifficultyStatistics
 }
 

@@ -13,7 +13,9 @@ import { type Preset, presets } from './presets.js'
 export interface ConfigOrigins {
   /** Applied over the preset of the method. */
   preset?: Preset
+  /** A file. */
   source?: ConfigSource
+  /** Keys of the command line. */
   flags?: readonly ConfigFlag[]
 }
 

@@ -6,20 +6,29 @@ import { version } from '../version.js'
 
 /** What a run was made with: everything beside the config that decides its bits, and what people ask about later. */
 export interface RunManifest {
+  /** Of the manifest itself. */
   format: 1
+  /** Version of the package. */
   foretoken: string
+  /** Version of Node. */
   node: string
+  /** Operating system and architecture. */
   platform: string
+  /** Name of the processor. */
   cpu: string
+  /** Of the machine. */
   memoryBytes: number
   /** `cpu`, `cuda:0`. */
   device: string
   /** Instruction set and threads. */
   deviceDescription: string
+  /** Of activations and products. */
   dtype: string
   /** Of weights and optimizer. */
   stateDtype: string
+  /** Number of the model's parameters. */
   parameters: number
+  /** Of every draw. */
   seed: number
   /** SHA-256 of the tokenizer's rules. */
   tokenizer: string
@@ -33,8 +42,11 @@ export interface RunManifest {
 
 /** One process that worked on a run. */
 export interface RunSession {
+  /** When it began, as ISO 8601. */
   started: string
+  /** The step it went on from. */
   fromStep: number
+  /** What differed from the session before, in words, where that was allowed. */
   changes: string[]
 }
 

@@ -10,9 +10,11 @@ import { writeAtomically } from './write-atomically.js'
 export class RunDirectory {
   constructor(readonly path: string) {}
 
+  /** The config with every default filled in. */
   get config(): string {
     return join(this.path, 'config.yaml')
   }
+  /** What the run was made with: `RunManifest`. */
   get manifest(): string {
     return join(this.path, 'manifest.json')
   }
@@ -32,13 +34,16 @@ export class RunDirectory {
   get difficulty(): string {
     return join(this.path, 'difficulty.index')
   }
+  /** Holds a folder `step-N` for each checkpoint. */
   get checkpoints(): string {
     return join(this.path, 'checkpoints')
   }
+  /** Charts and tables in one HTML file. */
   get report(): string {
     return join(this.path, 'report.html')
   }
 
+  /** Makes the folder. */
   async create(): Promise<void> {
     await mkdir(this.path, { recursive: true })
   }
@@ -57,14 +62,17 @@ export class RunDirectory {
     return (await stat(this.manifest).catch(() => undefined)) !== undefined
   }
 
+  /** Reads the config. Throws `IO` where there is none, `INVALID_CONFIG` where it was spoilt. */
   async readConfig(): Promise<RunConfig> {
     return resolveConfig({ source: await readConfigSource(this.config) })
   }
 
+  /** Replaces the config at once and as a whole. */
   async writeConfig(config: RunConfig): Promise<void> {
     await writeAtomically(this.config, configYaml(config))
   }
 
+  /** Reads the manifest. Throws `IO` where the folder holds no run. */
   async readManifest(): Promise<RunManifest> {
     try {
       return JSON.parse(await readFile(this.manifest, 'utf8')) as RunManifest
@@ -73,6 +81,7 @@ export class RunDirectory {
     }
   }
 
+  /** Replaces the manifest at once and as a whole. */
   async writeManifest(manifest: RunManifest): Promise<void> {
     await writeAtomically(this.manifest, `${JSON.stringify(manifest, undefined, 2)}\n`)
   }

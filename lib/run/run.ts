@@ -21,6 +21,7 @@ import { RunLogs } from './run-logs.js'
 import { describeRun, openParts, type RunParts } from './run-parts.js'
 import { writeRunReport } from './run-report.js'
 
+/** How a run is begun or gone on with. */
 export interface RunOptions {
   /** Goes on with the run of the config's output directory, from its newest checkpoint. */
   resume?: boolean
@@ -34,7 +35,9 @@ export interface RunOptions {
   onStep?: (metrics: StepMetrics) => void
 }
 
+/** How a run ended. */
 export interface RunResult {
+  /** The run directory, absolute. */
   directory: string
   /** Steps done, those of earlier sessions included. */
   step: number

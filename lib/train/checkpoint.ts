@@ -6,7 +6,9 @@ import type { CheckpointOptions, TrainerState } from './types.js'
 
 /** A complete checkpoint on disk: a Hugging Face model folder with `training/` and `trainer.json` in it. */
 export interface Checkpoint {
+  /** Its folder. */
   directory: string
+  /** The step after which it was written. */
   step: number
 }
 

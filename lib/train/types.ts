@@ -9,7 +9,9 @@ import type { Tokenizer } from '../text/tokenizer.js'
 
 /** What a `Trainer` is made of. */
 export interface TrainerOptions {
+  /** The model that learns. */
   engine: Engine
+  /** Its tokenizer. */
   tokenizer: Tokenizer
   /** Where training documents come from: a `Corpus`, or `textsCorpus([...])`. */
   corpus: TextCorpus
@@ -27,13 +29,16 @@ export interface TrainerOptions {
   onBadDocument?: 'error' | 'skip'
   /** Every draw of the run derives from it. Default 0. */
   seed?: number
+  /** AdamW; the defaults are the paper's. */
   optimizer?: OptimizerOptions
   /**
    * After every update the moving average moves by 1 - tau towards the weights. Default 0.999 for a reward that needs
    * the average, else there is none.
    */
   averageTau?: number
+  /** Default: none are written. */
   checkpoint?: CheckpointOptions
+  /** Default: none. */
   evaluation?: TrainerEvaluation
   /** Aborting finishes the step under way, writes a checkpoint and ends the iteration without an error. */
   signal?: AbortSignal
@@ -77,6 +82,7 @@ export interface CheckpointOptions {
 
 /** Evaluation on fixed positions of held-out documents while training. */
 export interface TrainerEvaluation extends EvaluationOptions {
+  /** The questions. */
   targets: readonly EvaluationTarget[]
   /** Every so many steps, and always after the last. */
   every: number
@@ -105,11 +111,17 @@ export interface TrainerEvaluation extends EvaluationOptions {
 export interface StepMetrics {
   /** Steps done, this one included. */
   step: number
+  /** What was minimised, mean over the step's updates. */
   loss: number
+  /** Global norm of the gradients before clipping. */
   grad_norm: number
+  /** Of this step. */
   learning_rate: number
+  /** Tokens through the network since the run began. */
   num_tokens: number
+  /** FLOPs since the run began. */
   total_flops: number
+  /** Seconds. */
   step_time: number
   [name: string]: number
 }
@@ -123,14 +135,22 @@ export type TrainEvent =
 
 /** The part of a checkpoint that is not tensors: `trainer.json`. */
 export interface TrainerState {
+  /** Of the file itself. */
   format: 1
+  /** Steps done. */
   step: number
+  /** Of every draw. */
   seed: number
+  /** Its name, settings and own state. */
   method: { name: string; settings: unknown; state: unknown }
+  /** Which text, and the place in it. */
   corpus: { fingerprint: string; feed: unknown }
+  /** SHA-256 of the tokenizer's rules. */
   tokenizer: string
   /** Its name. */
   reward: string
+  /** Since the run began. */
   totals: { tokens: number; flops: number }
+  /** The best evaluation so far, where the best checkpoint is kept. */
   best: { step: number; metric: string; value: number } | null
 }

@@ -1,5 +1,7 @@
 import type { Command } from 'commander'
+import { buildCommand } from './build.js'
 import { demoCommand } from './demo.js'
+import { doctorCommand } from './doctor.js'
 import { evaluateCommand } from './evaluate.js'
 import { exportCommand } from './export.js'
 import { filterCommand } from './filter.js'
@@ -20,4 +22,6 @@ export const commands: readonly (() => Command)[] = [
   sampleCommand,
   scoreCommand,
   exportCommand,
+  doctorCommand,
+  buildCommand,
 ]

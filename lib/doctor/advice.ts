@@ -1,0 +1,51 @@
+import type { DoctorReport } from './report.js'
+
+const gibibyte = 2 ** 30
+
+/** What the person at this machine may want to do about what was found; nothing where all is well. */
+export function advice({ versions, binary, cpu, memory, gpu, selfTest }: Omit<DoctorReport, 'advice'>): string[] {
+  const found: string[] = []
+  if ('problem' in binary) return [binary.problem]
+  if (!selfTest.ok) {
+    found.push(
+      'The self-test failed: do not trust results here. If its messages do not say what to do, report it with this output.',
+    )
+  }
+  if (binary.version !== versions.foretoken) {
+    found.push(
+      `The native core is of version ${binary.version}, the package of ${versions.foretoken}: install the package again, or run foretoken build again.`,
+    )
+  }
+  if (cpu.instructionSet === 'portable') {
+    found.push('The portable kernels are in use, which are slow; unset FORETOKEN_ISA where the processor has AVX2.')
+  } else if (cpu.instructionSet !== null && cpu.instructionSet !== cpu.instructionSets.at(-1)) {
+    found.push(`FORETOKEN_ISA asks for ${cpu.instructionSet}; this machine also has ${cpu.instructionSets.at(-1)}.`)
+  }
+  if (cpu.threads !== null && cpu.threads < cpu.processors) {
+    found.push(
+      `The engine takes ${cpu.threads} of ${cpu.processors} processors: CPU affinity or the cgroup grants no more.`,
+    )
+  }
+  if (memory.available !== null && memory.available < 2 * gibibyte) {
+    found.push(
+      'Less than 2 GiB of memory is available. Training takes 16 bytes per parameter and more (8 with stateDtype bfloat16).',
+    )
+  }
+  return [...found, ...gpuAdvice(gpu)]
+}
+
+function gpuAdvice({ devices, driver, libraries, cuda }: DoctorReport['gpu']): string[] {
+  const hasGpu = devices.length > 0 || driver !== null
+  if (!hasGpu) return ['There is no NVIDIA driver here; everything runs on the CPU.']
+  const lacksProducts = libraries.some(({ purpose, path }) => purpose === 'matrix products' && path === null)
+  return [
+    ...(cuda === null ? ["There is a GPU, but foretoken's CUDA library is not in this package; the CPU is used."] : []),
+    ...(cuda !== null && !cuda.ok ? [`The GPU cannot be used: ${cuda.reason}`] : []),
+    ...(cuda !== null && lacksProducts
+      ? [
+          'libcublasLt was not found: install the CUDA toolkit (https://developer.nvidia.com/cuda-downloads) or the Python ' +
+            'package nvidia-cublas, and set LD_LIBRARY_PATH to the folder that has it.',
+        ]
+      : []),
+  ]
+}

@@ -3,7 +3,7 @@
 // against the bytes of weights that a step must read.
 //
 //   engine [--shape qwen3-12m|smollm2-135m|qwen2.5-0.5b] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
-//          [--threads 2] [--repeats 3] [--json yes]
+//          [--sequences 32] [--threads 2] [--repeats 3] [--json yes]
 
 #include <cstdio>
 #include <string>
@@ -23,7 +23,7 @@ struct Options {
   std::string shape = "qwen3-12m", part;
   bool json = false;
   DType dtype = DType::BFloat16;
-  int threads = 0, repeats = 3;
+  int threads = 0, repeats = 3, sequences = 0;
 };
 
 /// One result: for people, or a line of JSON for bench/peers.mjs.
@@ -76,6 +76,7 @@ void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling
   const ModelConfig& config = engine.config();
   const double weight_bytes = product_parameters(config) * (options.dtype == DType::BFloat16 ? 2.0 : 4.0);
   for (const int count : {1, 32, 256}) {
+    if (options.sequences > 0 && count != options.sequences) continue;
     TokenForest forest;
     SampleOptions sample;
     for (int s = 0; s < count; ++s) sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, s)));
@@ -134,6 +135,7 @@ int main(int argc, char** argv) {
     else if (key == "--dtype") options.dtype = value == "float32" ? DType::Float32 : DType::BFloat16;
     else if (key == "--part") options.part = value;
     else if (key == "--threads") options.threads = std::stoi(value);
+    else if (key == "--sequences") options.sequences = std::stoi(value);
     else if (key == "--repeats") options.repeats = std::stoi(value);
     else if (key == "--json") options.json = value == "yes";
     else { std::fprintf(stderr, "unknown option %s\n", key.c_str()); return 2; }

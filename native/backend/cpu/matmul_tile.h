@@ -91,6 +91,8 @@ struct Tile {
   int64_t out_stride;
   bool out_bfloat16;
   int64_t columns;   // of the output; a panel's further ones are only computed
+  const char* ahead; // of the right operand, asked for while this tile is computed, `ahead_step` bytes with every unit
+  int64_t ahead_step;
 };
 
 /// Sums of `rows` rows by `vectors` vectors of columns (of one panel, or of neighbouring ones):
@@ -101,9 +103,9 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
   using Words = typename Product::Words;
   using Halves = typename Product::Halves;
   constexpr int lanes = Product::lanes, panel_vectors = Product::panel_vectors, width_bytes = panel_vectors * lanes * 4;
-  constexpr int64_t prefetch_bytes = vectors > panel_vectors ? kPrefetchBytesOfEach : kPrefetchBytes;
   const char* a = tile.a;
   const char* b = tile.b;
+  const char* ahead = tile.ahead;
   const int64_t row_bytes = tile.a_row_bytes, unit_bytes = tile.a_unit_bytes;
   const int64_t panel_bytes = tile.panel_units * width_bytes;
   const auto right_at = [&](int v) __attribute__((always_inline)) {
@@ -144,7 +146,9 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
     step(Phase<0>{}, whole);
     if constexpr (Product::phases == 2) step(Phase<1>{}, whole);
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(right_at(v) + prefetch_bytes);
+    for (int v = 0; v < vectors; ++v)
+      __builtin_prefetch(ahead + v / panel_vectors * panel_bytes + v % panel_vectors * lanes * 4);
+    ahead += tile.ahead_step;
     a += unit_bytes;
     b += width_bytes;
   }

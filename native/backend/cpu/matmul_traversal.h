@@ -37,6 +37,22 @@ FORETOKEN_INLINE void* out_at(const Block& block, int64_t row, int64_t column) {
   return static_cast<char*>(block.out) + (row * block.out_stride + column) * (block.out_bfloat16 ? 2 : 4);
 }
 
+/// Says which part of the right operand is to be asked for meanwhile. One tile of rows: what it needs itself a little
+/// later. Several, but few: each its share of the next panel, which would otherwise come too slowly for the first.
+template <typename Product>
+FORETOKEN_INLINE void ask_ahead(const Block& block, int64_t row, bool several_panels, Tile& tile) {
+  constexpr int64_t unit_bytes = Product::panel_vectors * Product::lanes * 4;
+  const int64_t tiles = (block.row_end - block.row_begin + Product::tile_rows - 1) / Product::tile_rows;
+  if (tiles > 1 && tiles <= 4) {
+    const int64_t index = (row - block.row_begin) / Product::tile_rows;
+    tile.ahead_step = (unit_bytes / tiles + 63) / 64 * 64;
+    tile.ahead = tile.b + block.panel_units * unit_bytes + index * block.units * tile.ahead_step;
+  } else {
+    tile.ahead_step = unit_bytes;
+    tile.ahead = tile.b + (several_panels ? kPrefetchBytesOfEach : kPrefetchBytes);
+  }
+}
+
 /// `count` rows from `row`, which are `rows` or fewer, by the columns [begin, end).
 template <typename Product, int rows>
 FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t row, int64_t count, int64_t begin,
@@ -50,13 +66,14 @@ FORETOKEN_INLINE void multiply_rows(const Block& block, const char* a, int64_t r
     const int64_t left = (end - column + width - 1) / width, tiles = (left + panels - 1) / panels;
     const int64_t wide = (left + tiles - 1) / tiles * width;
     const int64_t columns = wide < end - column ? wide : end - column;
-    const Tile tile = {a, block.a_row_bytes, block.a_unit_bytes,
+    Tile tile = {a, block.a_row_bytes, block.a_unit_bytes,
                        block.b + column * block.panel_units * 4, block.units, block.panel_units, block.a_half_unit,
                        moved(block.start, row * block.start_stride + column), block.start_stride,
                        moved(block.bias, column),
                        moved(block.residual, row * block.residual_stride + column), block.residual_stride,
                        out_at(block, row, column), block.out_stride, block.out_bfloat16,
-                       columns};
+                       columns, nullptr, 0};
+    ask_ahead<Product>(block, row, wide > width, tile);
     if (block.start != nullptr && row + rows < block.row_end) {
       // The next rows' sums are far away in memory, and all of a tile waits for where it starts from.
       for (int64_t r = row + rows; r < row + 2 * rows && r < block.row_end; ++r) {

@@ -5,7 +5,7 @@
 // With p_j = exp(s_j − lse) and δ = dout · out: dv_j += p_j · dout, ds_j = scale · p_j · (dout · v_j − δ),
 // dq += ds_j · k_j, dk_j += ds_j · q.
 //
-// Orders of sums: dq over positions; dk and dv of a piece over its rows and, within a row, its query heads. Pieces are
+// p, ds, dout and what they are multiplied by are rounded to T first. Orders of sums: dq over positions; dk and dv of a piece over its rows and, within a row, its query heads. Pieces are
 // added in the order of the tree's runs. All are functions of the tree alone.
 
 namespace foretoken::cpu {
@@ -22,68 +22,97 @@ FORETOKEN_INLINE std::int64_t path_positions(const AttentionPiece& piece) {
   return padded(piece.run.position + piece.run.count) - path_base(piece);
 }
 
+/// rows (unit of (D)) of `Source` or null, for zeros -> (Dp) units, rounded to T.
+template <typename T, typename Source>
+FORETOKEN_INLINE void pair_rows(const Source* const* rows, int D, std::int64_t Dp, T* units) {
+  for (std::int64_t d = 0; d < Dp; d += kLanes) {
+    const auto values = [&](const Source* row) {
+      if (row == nullptr || d >= D) return zero();
+      return d + kLanes <= D ? load(row + d) : load(row + d, Part{(int)(D - d)});
+    };
+    if constexpr (kUnit<T> == 1) store(units + d, values(rows[0]));
+    else store_units(units + d * kUnit<T>, pairs_of(values(rows[0]), values(rows[1])));
+  }
+}
+
 /// Keys and values along the piece's path, from path_base on, with zeros up to the end of the last page.
+template <typename T>
 struct PathRows {
-  float* keys;               // (positions, Dp)
-  float* keys_transposed;    // (pages, D, 16)
-  float* values_transposed;  // (pages, D, 16)
+  T* keys_transposed;    // (pages, D / unit, 16) units along d
+  T* values_transposed;  // (pages, D / unit, 16) units along d
+  T* keys;               // (pages, 16 / unit, Dp) units along the positions
 };
 
 template <typename T>
-FORETOKEN_INLINE void gather_path(const AttentionPiece& piece, const PathRows& path) {
+FORETOKEN_INLINE void gather_path(const AttentionPiece& piece, const PathRows<T>& path) {
+  constexpr int unit = kUnit<T>, ahead = 8;
   const int D = piece.head_dim;
   const std::int64_t Dp = padded(D), positions = path_positions(piece);
   const std::int32_t base = path_base(piece), end = piece.run.position + piece.run.count;
-  constexpr int ahead = 8;
+  const auto row_of = [&](const void* x, std::int64_t stride, std::int64_t position) {
+    return (const T*)x + piece.run.path_rows[position] * stride + piece.kv_head * D;
+  };
   for (std::int64_t j = 0; j < positions; ++j) {
-    float* key = path.keys + j * Dp;
-    float* key_column = path.keys_transposed + j / kLanes * kLanes * D + j % kLanes;
-    float* value_column = path.values_transposed + j / kLanes * kLanes * D + j % kLanes;
-    for (std::int64_t d = 0; d < Dp; d += kLanes) store(key + d, zero());
+    T* key_column = path.keys_transposed + j / kLanes * kLanes * D + j % kLanes * unit;
+    T* value_column = path.values_transposed + j / kLanes * kLanes * D + j % kLanes * unit;
     if (base + j >= end) {
-      for (int d = 0; d < D; ++d) key_column[d * kLanes] = value_column[d * kLanes] = 0;
+      for (int d = 0; d < D; d += unit)
+        *(Word*)(key_column + d * kLanes) = *(Word*)(value_column + d * kLanes) = 0;
       continue;
     }
-    const auto k_of = [&](std::int64_t row) { return (const T*)piece.k + row * piece.k_stride + piece.kv_head * D; };
-    const auto v_of = [&](std::int64_t row) { return (const T*)piece.v + row * piece.v_stride + piece.kv_head * D; };
     if (base + j + ahead < end) {
-      prefetch(k_of(piece.run.path_rows[base + j + ahead]), D);
-      prefetch(v_of(piece.run.path_rows[base + j + ahead]), D);
+      prefetch(row_of(piece.k, piece.k_stride, base + j + ahead), D);
+      prefetch(row_of(piece.v, piece.v_stride, base + j + ahead), D);
     }
-    const T* k = k_of(piece.run.path_rows[base + j]);
-    const T* v = v_of(piece.run.path_rows[base + j]);
-    for_vectors(D, [&](std::int64_t d, auto lanes) { store(key + d, load(k + d, lanes), lanes); });
-    for (int d = 0; d < D; ++d) {
-      key_column[d * kLanes] = key[d];
-      value_column[d * kLanes] = to_float(v[d]);
+    const T* k = row_of(piece.k, piece.k_stride, base + j);
+    const T* v = row_of(piece.v, piece.v_stride, base + j);
+    for (int d = 0; d < D; d += unit) {
+      __builtin_memcpy(key_column + d * kLanes, k + d, sizeof(Word));
+      __builtin_memcpy(value_column + d * kLanes, v + d, sizeof(Word));
     }
+  }
+  // D columns of Dp: the further ones are multiplied, too, and must be numbers.
+  for (std::int64_t j = 0; j < positions; j += unit) {
+    const T* rows[unit];
+    for (int i = 0; i < unit; ++i) rows[i] = base + j + i < end ? row_of(piece.k, piece.k_stride, base + j + i) : nullptr;
+    pair_rows(rows, D, Dp, path.keys + j * Dp);
   }
 }
 
 template <typename T>
 void attention_backward(const AttentionPiece& piece) {
+  constexpr int unit = kUnit<T>;
+  constexpr std::int64_t step = kPagesPerStep * kLanes;
   const QueryRun& run = piece.run;
   const int D = piece.head_dim, G = piece.group;
   const std::int64_t Dp = padded(D), positions = path_positions(piece);
   const std::int32_t base = path_base(piece);
 
-  PathRows path;
-  path.keys = piece.scratch;
-  path.keys_transposed = path.keys + positions * Dp;
-  path.values_transposed = path.keys_transposed + positions * Dp;
-  float* dkeys = piece.dpath;                            // (positions, Dp)
+  float* memory = piece.scratch;
+  const auto floats = [&](std::int64_t count) { float* part = memory; memory += count; return part; };
+  PathRows<T> path;
+  path.keys_transposed = (T*)floats(positions * Dp);
+  path.values_transposed = (T*)floats(positions * Dp);
+  path.keys = (T*)floats(positions * Dp);
+  float* dkeys = piece.dpath;                     // (positions, Dp)
   float* dvalues = dkeys + positions * Dp;
   // One tile of queries.
-  float* q = path.values_transposed + positions * Dp;    // (kQueryTile, Dp)
-  float* upstream = q + kQueryTile * Dp;
-  float* dq = upstream + kQueryTile * Dp;
-  constexpr std::int64_t step = kPagesPerStep * kLanes;
-  float* p = dq + kQueryTile * Dp;                       // (kQueryTile, step)
-  float* ds = p + kQueryTile * step;
+  T* q = (T*)floats(kQueryTile * Dp);             // (kQueryTile, Dp), along d
+  T* upstream = (T*)floats(kQueryTile * Dp);
+  T* q_rows = q;                                  // (kQueryTile / unit, Dp) units along the queries
+  T* upstream_rows = upstream;
+  if constexpr (unit > 1) {                       // the second half of the same memory
+    q_rows += kQueryTile * Dp;
+    upstream_rows += kQueryTile * Dp;
+  }
+  float* dq = floats(kQueryTile * Dp);
+  float* p = floats(kQueryTile * step);           // (kQueryTile, step)
+  float* ds = floats(kQueryTile * step);
 
-  const float* q_rows[] = {q, q + kLanes * Dp};          // by 16 rows, as `mix` wants them
-  const float* upstream_rows[] = {upstream, upstream + kLanes * Dp};
-  static_assert(kQueryTile <= 2 * kLanes);
+  // By 16 queries, as `mix` wants them.
+  static_assert(kQueryTile % unit == 0 && kQueryTile <= 2 * kLanes);
+  const T* q_blocks[] = {q_rows, q_rows + kLanes * Dp};
+  const T* upstream_blocks[] = {upstream_rows, upstream_rows + kLanes * Dp};
 
   gather_path<T>(piece, path);
   for (std::int64_t i = 0; i < 2 * positions * Dp; i += kLanes) store(dkeys + i, zero());
@@ -95,27 +124,29 @@ void attention_backward(const AttentionPiece& piece) {
     for (int g = 0; g < G; g += heads_at_once) {
       const int heads = G - g < heads_at_once ? G - g : heads_at_once;
       const int rows = run.count - n < rows_at_once ? run.count - n : rows_at_once;
-      const int queries = rows * heads;
+      const int queries = rows * heads, whole_units = (queries + unit - 1) / unit * unit;
       float delta[kQueryTile], lse[kQueryTile];
+      const T* q_of[kQueryTile] = {};
+      const float* upstream_of[kQueryTile] = {};
       for (int m = 0; m < queries; ++m) {
         const std::int64_t row = run.row + n + m / heads;
         const int head = piece.kv_head * G + g + m % heads;
-        const T* q_row = (const T*)piece.q + row * piece.q_stride + head * D;
         const T* out = (const T*)piece.out + row * piece.out_stride + head * D;
-        const float* dout = piece.dout + row * piece.dout_stride + head * D;
-        for (std::int64_t d = D / kLanes * kLanes; d < Dp; d += kLanes) {
-          store(q + m * Dp + d, zero());
-          store(upstream + m * Dp + d, zero());
-        }
+        q_of[m] = (const T*)piece.q + row * piece.q_stride + head * D;
+        upstream_of[m] = piece.dout + row * piece.dout_stride + head * D;
         for_vectors(D, [&](std::int64_t d, auto lanes) {
-          store(q + m * Dp + d, load(q_row + d, lanes), lanes);
-          store(upstream + m * Dp + d, load(dout + d, lanes), lanes);
+          store(q + m * Dp + d, load(q_of[m] + d, lanes), lanes);
+          store(upstream + m * Dp + d, load(upstream_of[m] + d, lanes), lanes);
         });
         for (std::int64_t d = 0; d < Dp; d += kLanes) store(dq + m * Dp + d, zero());
         delta[m] = reduce(D, [&](Vec total, std::int64_t d, auto lanes) {
-          return fma(load(dout + d, lanes), load(out + d, lanes), total);
+          return fma(load(upstream + m * Dp + d, lanes), load(out + d, lanes), total);
         });
         lse[m] = piece.lse[row * piece.lse_stride + head];
+      }
+      for (int m = 0; m < whole_units; m += unit) {
+        pair_rows(q_of + m, D, Dp, q_rows + m * Dp);
+        pair_rows(upstream_of + m, D, Dp, upstream_rows + m * Dp);
       }
 
       // The next tile's rows, and where this one's will go.
@@ -134,33 +165,51 @@ void attention_backward(const AttentionPiece& piece) {
         const std::int64_t offset = j - base;
         const int pages = last - j + 1 >= step ? kPagesPerStep : (last - j) / kLanes + 1;
         const int width = pages * kLanes;
-        const float* key_pages[kPagesPerStep];
-        const float* value_pages[kPagesPerStep];
+        const T *key_pages[kPagesPerStep], *value_pages[kPagesPerStep], *key_rows[kPagesPerStep];
         for (int b = 0; b < pages; ++b) {
           key_pages[b] = path.keys_transposed + (offset + b * kLanes) * D;
           value_pages[b] = path.values_transposed + (offset + b * kLanes) * D;
+          key_rows[b] = path.keys + (offset + b * kLanes) * Dp;
         }
-        dot(q, Dp, queries, key_pages, pages, D, p, step);
-        dot(upstream, Dp, queries, value_pages, pages, D, ds, step);
+        const std::int64_t row_units = Dp / unit;
+        dot((const Word*)q, row_units, queries, key_pages, key_pages, pages, D / unit, p, step);
+        dot((const Word*)upstream, row_units, queries, value_pages, value_pages, pages, D / unit, ds, step);
+
         const Vec scale = broadcast(piece.scale);
-        for (int m = 0; m < queries; ++m) {
+        const auto weights = [&](int m, int c, Vec& weight, Vec& gradient) {
+          if (m >= queries) {
+            weight = gradient = zero();
+            return;
+          }
           const std::int32_t position = run.position + n + m / heads;
           const std::int32_t visible = first_visible(position, piece.window);
-          const Vec shift = broadcast(-lse[m]), subtract = broadcast(delta[m]);
+          weight = exp(load(p + m * step + c) * scale + broadcast(-lse[m]));
+          if (j + c < visible || j + c + kLanes - 1 > position)
+            weight = within(lane_numbers(j + c), visible, position, weight, zero());
+          gradient = weight * (load(ds + m * step + c) - broadcast(delta[m])) * scale;
+        };
+        // In place of the scores come p and ds as dq, dk and dv want them: of bfloat16, ds in units along the positions
+        // where ds was, and p and ds in units of two queries, where p of the first and of the second was.
+        for (int m = 0; m < whole_units; m += unit)
           for (int c = 0; c < width; c += kLanes) {
-            Vec weight = exp(load(p + m * step + c) * scale + shift);
-            if (j + c < visible || j + c + kLanes - 1 > position)
-              weight = within(lane_numbers(j + c), visible, position, weight, zero());
-            store(p + m * step + c, weight);
-            store(ds + m * step + c, weight * (load(ds + m * step + c) - subtract) * scale);
+            Vec weight[unit], gradient[unit];
+            for (int i = 0; i < unit; ++i) weights(m + i, c, weight[i], gradient[i]);
+            for (int i = 0; i < unit; ++i) store((T*)(ds + (m + i) * step) + c, gradient[i]);
+            if constexpr (unit == 1) {
+              store(p + m * step + c, weight[0]);
+            } else {
+              store_units(p + m * step + c, pairs_of(weight[0], weight[1]));
+              store_units(p + (m + 1) * step + c, pairs_of(gradient[0], gradient[1]));
+            }
           }
-        }
+        const Word* weight_units = (const Word*)p;
+        const Word* gradient_units = (const Word*)(unit == 1 ? ds : p + step);
         const int seen = last - j + 1 < width ? last - j + 1 : width;
-        const float* key_rows[kPagesPerStep];
-        for (int b = 0; b < pages; ++b) key_rows[b] = path.keys + (offset + b * kLanes) * Dp;
-        mix(ds, step, 1, key_rows, Dp, 0, seen, queries, (int)Dp, dq, Dp);
-        mix(ds, 1, step, q_rows, Dp, 0, queries, seen, (int)Dp, dkeys + offset * Dp, Dp);
-        mix(p, 1, step, upstream_rows, Dp, 0, queries, seen, (int)Dp, dvalues + offset * Dp, Dp);
+        mix(Mixture<T>{(const Word*)ds, step, 1, key_rows, key_rows, Dp, 0, seen}, queries, (int)Dp, dq, Dp);
+        mix(Mixture<T>{gradient_units, 1, step * unit, q_blocks, q_blocks, Dp, 0, whole_units}, seen, (int)Dp,
+            dkeys + offset * Dp, Dp);
+        mix(Mixture<T>{weight_units, 1, step * unit, upstream_blocks, upstream_blocks, Dp, 0, whole_units}, seen, (int)Dp,
+            dvalues + offset * Dp, Dp);
       }
 
       for (int m = 0; m < queries; ++m) {

@@ -2,12 +2,12 @@
 
 #include "backend/cpu/kernels/attention_tiles.h"
 
-// A page of a kv head is its keys (D, P), transposed so that a vector holds one component of P keys, and then its
-// values (P, D).
+// A page of a kv head is its keys, transposed so that a vector holds one unit of P keys: (D / unit, P) units along d; and
+// then its values: (P / unit, D) units along the positions.
 //
 // Orders of sums, for a query at absolute position p: a score over d; the sum of exponentials over pages in each of 16
-// lanes (lane = position mod 16), then the tree of `sum`; an output component over positions in order. None of them
-// knows what else is computed at the same time.
+// lanes (lane = position mod 16), then the tree of `sum`; an output component over positions in order, the exponentials
+// rounded to T. None of them knows what else is computed at the same time.
 
 namespace foretoken::cpu {
 namespace {
@@ -17,14 +17,19 @@ constexpr int kPagesTogether = 4;
 
 template <typename T>
 void cache_write(const void* k, const void* v, int head_dim, int lane, void* page_of_head) {
+  constexpr int unit = kUnit<T>;
   T* keys = (T*)page_of_head;
-  T* values = keys + head_dim * kLanes + lane * head_dim;
-  for (int d = 0; d < head_dim; ++d) keys[d * kLanes + lane] = ((const T*)k)[d];
-  for (int d = 0; d < head_dim; ++d) values[d] = ((const T*)v)[d];
+  T* values = keys + head_dim * kLanes + lane / unit * unit * head_dim + lane % unit;
+  for (int d = 0; d < head_dim; d += unit) __builtin_memcpy(keys + d * kLanes + lane * unit, (const T*)k + d, sizeof(Word));
+  for (int d = 0; d < head_dim; ++d) values[d * unit] = ((const T*)v)[d];
 }
 
-/// Calls f(first row, end row, first page, end page) for pieces that cover, for each row, the pages it sees; the rows
-/// of a piece have the same pages there. In the order of pages.
+/// Rows of a tile and pages that are looked at together: all the rows see these pages there.
+struct SharedPages {
+  int begin_row, end_row, begin_page, end_page;
+};
+
+/// Calls f for pieces that cover, for each row, the pages it sees; in the order of pages.
 template <typename Function>
 FORETOKEN_INLINE void for_shared_pages(const AttentionTile& tile, int begin_page, int end_page, const Function& f) {
   for (int page = begin_page; page < end_page; page += kPagesTogether) {
@@ -55,7 +60,7 @@ FORETOKEN_INLINE void for_shared_pages(const AttentionTile& tile, int begin_page
           if (!equal) break;
         }
       }
-      f(r, next, first, end);
+      f(SharedPages{r, next, first, end});
       r = next;
     }
   }
@@ -75,27 +80,54 @@ void attention_forward(const AttentionTile& tile) {
   const int begin_page = first / kLanes, end_page = last / kLanes + 1;
   const std::int64_t width = (std::int64_t)(end_page - begin_page) * kLanes;
 
-  float* q = tile.scratch;                      // (queries, Dp)
-  float* mixed = q + kQueryTile * Dp;           // (queries, Dp)
-  float* scores = mixed + kQueryTile * Dp;      // (queries, width), of positions from begin_page on
+  constexpr int unit = kUnit<T>;
+  Word* q = (Word*)tile.scratch;                      // (queries, Dp) of D / unit units
+  float* mixed = tile.scratch + kQueryTile * Dp;      // (queries, Dp)
+  float* scores = mixed + kQueryTile * Dp;            // (queries, width), of positions from begin_page on
   float reciprocal[kQueryTile];
 
-  const auto page_keys = [&](const std::int32_t* table, int page) {
-    return (const T*)tile.pages + table[page] * tile.page_stride + (std::int64_t)tile.kv_head * 2 * kLanes * D;
+  // While a piece is computed, the memory of the next one is asked for: pages lie anywhere.
+  struct Pages {
+    const T* keys[kPagesTogether];
+    const T* values[kPagesTogether];
   };
+  const auto pages_of = [&](const SharedPages& piece) {
+    Pages pages;
+    for (int b = 0; b < kPagesTogether; ++b) {
+      const int page = piece.begin_page + b < piece.end_page ? piece.begin_page + b : piece.end_page - 1;
+      pages.keys[b] = (const T*)tile.pages + tile.rows[piece.begin_row].table[page] * tile.page_stride +
+                      (std::int64_t)tile.kv_head * 2 * kLanes * D;
+      pages.values[b] = pages.keys[b] + kLanes * D;
+    }
+    return pages;
+  };
+  const auto for_pages = [&](const auto& compute, Pages& last_pages) {
+    SharedPages piece{};
+    Pages pages;
+    bool any = false;
+    for_shared_pages(tile, begin_page, end_page, [&](const SharedPages& next) {
+      const Pages next_pages = pages_of(next);
+      if (any) compute(piece, pages, next_pages);
+      any = true;
+      piece = next;
+      pages = next_pages;
+    });
+    compute(piece, pages, last_pages);
+  };
+  Pages first_pages = pages_of({0, 1, first_visible(tile.rows[0].position, tile.window) / kLanes,
+                                tile.rows[0].position / kLanes + 1});
 
   for (int i = 0; i < queries; ++i) {
     const T* row = (const T*)tile.q + tile.rows[i / G].row * tile.q_stride + (tile.first_head + i % G) * D;
-    for_vectors(D, [&](std::int64_t d, auto lanes) { store(q + i * Dp + d, load(row + d, lanes), lanes); });
+    __builtin_memcpy(q + i * Dp, row, (std::size_t)D * sizeof(T));
     for_vectors(Dp, [&](std::int64_t d, auto lanes) { store(mixed + i * Dp + d, zero(), lanes); });
   }
 
-  for_shared_pages(tile, begin_page, end_page, [&](int r, int end_row, int page, int end) {
-    const T* keys[kPagesTogether];
-    for (int b = page; b < end; ++b) keys[b - page] = page_keys(tile.rows[r].table, b);
-    dot(q + r * G * Dp, Dp, (end_row - r) * G, keys, end - page, D,
-        scores + r * G * width + (page - begin_page) * kLanes, width);
-  });
+  for_pages([&](const SharedPages& piece, const Pages& pages, const Pages& next) {
+    dot(q + piece.begin_row * G * Dp, Dp, (piece.end_row - piece.begin_row) * G, pages.keys, next.keys,
+        piece.end_page - piece.begin_page, D / unit,
+        scores + piece.begin_row * G * width + (piece.begin_page - begin_page) * kLanes, width);
+  }, first_pages);
 
   // In two passes over all queries, for the processor to work on several of them at a time.
   float greatest_score[kQueryTile];
@@ -104,8 +136,6 @@ void attention_forward(const AttentionTile& tile) {
     const std::int32_t position = tile.rows[i / G].position, visible = first_visible(position, tile.window);
     const int first_page = visible / kLanes, last_page = position / kLanes;
     float* page_scores = scores + i * width - begin_page * kLanes;
-    for (int b = begin_page; b < first_page; ++b) store(page_scores + b * kLanes, zero());
-    for (int b = last_page + 1; b < end_page; ++b) store(page_scores + b * kLanes, zero());
     Vec most = lowest;
     for (int b = first_page; b <= last_page; ++b) {
       Vec score = load(page_scores + b * kLanes) * scale;
@@ -118,14 +148,18 @@ void attention_forward(const AttentionTile& tile) {
   }
   for (int i = 0; i < queries; ++i) {
     const std::int32_t position = tile.rows[i / G].position;
-    float* page_scores = scores + i * width - begin_page * kLanes;
+    const int first_page = first_visible(position, tile.window) / kLanes, last_page = position / kLanes;
+    const float* page_scores = scores + i * width - begin_page * kLanes;
+    T* rounded = (T*)(scores + i * width) - begin_page * kLanes;  // in the same place, where the scores have been read
     const Vec shift = broadcast(greatest_score[i]);
     Vec total = zero();
-    for (int b = first_visible(position, tile.window) / kLanes; b <= position / kLanes; ++b) {
+    for (int b = begin_page; b < first_page; ++b) store(rounded + b * kLanes, zero());
+    for (int b = first_page; b <= last_page; ++b) {
       const Vec weight = exp(load(page_scores + b * kLanes) - shift);
-      store(page_scores + b * kLanes, weight);
+      store(rounded + b * kLanes, weight);
       total = total + weight;
     }
+    for (int b = last_page + 1; b < end_page; ++b) store(rounded + b * kLanes, zero());
     const float weights = sum(total);
     reciprocal[i] = 1.0f / weights;
     if (tile.lse)
@@ -133,20 +167,19 @@ void attention_forward(const AttentionTile& tile) {
           greatest_score[i] + __builtin_logf(weights);
   }
 
-  for_shared_pages(tile, begin_page, end_page, [&](int r, int end_row, int page, int end) {
+  for_pages([&](const SharedPages& piece, const Pages& pages, const Pages& next) {
     std::int32_t from = 0x7fffffff, to = 0;  // positions that some row of the piece sees
-    for (int i = r; i < end_row; ++i) {
+    for (int i = piece.begin_row; i < piece.end_row; ++i) {
       const std::int32_t visible = first_visible(tile.rows[i].position, tile.window);
       if (visible < from) from = visible;
       if (tile.rows[i].position > to) to = tile.rows[i].position;
     }
-    const T* values[kPagesTogether];
-    for (int b = page; b < end; ++b) values[b - page] = page_keys(tile.rows[r].table, b) + kLanes * D;
-    const int begin_lane = from > page * kLanes ? from - page * kLanes : 0;
-    const int end_lane = to < end * kLanes - 1 ? to - page * kLanes + 1 : (end - page) * kLanes;
-    mix(scores + r * G * width + (page - begin_page) * kLanes, width, 1, values, D, begin_lane, end_lane,
-        (end_row - r) * G, D, mixed + r * G * Dp, Dp);
-  });
+    const int begin = piece.begin_page * kLanes, end = piece.end_page * kLanes;
+    const Word* weights = (const Word*)(scores + piece.begin_row * G * width) + (begin - begin_page * kLanes) / unit;
+    const Mixture<T> mixture = {weights, width, 1, pages.values, next.values, D,
+                                from > begin ? from - begin : 0, (to < end - 1 ? to + 1 : end) - begin};
+    mix(mixture, (piece.end_row - piece.begin_row) * G, D, mixed + piece.begin_row * G * Dp, Dp);
+  }, first_pages);
 
   for (int i = 0; i < queries; ++i) {
     T* row = (T*)tile.out + tile.rows[i / G].row * tile.out_stride + (tile.first_head + i % G) * D;

@@ -1,10 +1,11 @@
 #pragma once
 
 #include "backend/cpu/kernels/kernels.h"
-#include "backend/cpu/kernels/vec.h"
+#include "backend/cpu/kernels/units.h"
 
 // The two products that attention consists of, in register tiles. Every output element is one chain of additions, so
-// the shape of the tile and what else is in it do not show in the bits.
+// the shape of the tile and what else is in it do not show in the bits. bfloat16 is multiplied as bfloat16, in pairs,
+// and added up in float32.
 
 namespace foretoken::cpu {
 namespace {
@@ -41,27 +42,31 @@ FORETOKEN_INLINE void for_pieces(int count, const Function& f) {
   }
 }
 
-/// scores[r][16 p + lane] = Σ_d q[r][d] · keys[p][d][lane], in the order of d.
+/// scores[r][16 p + lane] = Σ_u q[r][u] · keys[p][u][lane], in the order of the units u. Meanwhile the same places of
+/// `ahead` are asked for, a cache line per page and unit.
 template <int R, int P, typename T>
-__attribute__((noinline)) void dot_tile(const float* q, std::int64_t q_stride, const T* const* keys, int head_dim,
-                                        float* scores, std::int64_t scores_stride) {
-  const T* key[P];
+__attribute__((noinline)) void dot_tile(const Word* q, std::int64_t q_stride, const T* const* keys,
+                                        const T* const* ahead, int units, float* scores, std::int64_t scores_stride) {
+  const T *key[P], *next[P];
   Vec total[R][P];
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) key[p] = keys[p];
+  for (int p = 0; p < P; ++p) key[p] = keys[p], next[p] = ahead[p];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) total[r][p] = zero();
-  for (int d = 0; d < head_dim; ++d) {
-    Vec k[P];
+  for (int u = 0; u < units; ++u) {
+    const std::int64_t at = (std::int64_t)u * kLanes * kUnit<T>;
+    Units k[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) k[p] = load(key[p] + d * kLanes);
+    for (int p = 0; p < P; ++p) k[p] = load_units(key[p] + at);
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) __builtin_prefetch(next[p] + at);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Vec query = broadcast(q[r * q_stride + d]);
+      const Units query = broadcast_unit(q[r * q_stride + u]);
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) total[r][p] = fma(query, k[p], total[r][p]);
+      for (int p = 0; p < P; ++p) total[r][p] = multiply_add<T>(query, k[p], total[r][p]);
     }
   }
 #pragma GCC unroll 8
@@ -70,46 +75,71 @@ __attribute__((noinline)) void dot_tile(const float* q, std::int64_t q_stride, c
     for (int p = 0; p < P; ++p) store(scores + r * scores_stride + p * kLanes, total[r][p]);
 }
 
-/// The same for any number of rows and pages; keys[p] is (D, 16).
+/// The same for any number of rows and pages; q is rows of units along d, keys[p] is (D / unit, 16) units.
 template <typename T>
-FORETOKEN_INLINE void dot(const float* q, std::int64_t q_stride, int rows, const T* const* keys, int pages,
-                          int head_dim, float* scores, std::int64_t scores_stride) {
+FORETOKEN_INLINE void dot(const Word* q, std::int64_t q_stride, int rows, const T* const* keys, const T* const* ahead,
+                          int pages, int units, float* scores, std::int64_t scores_stride) {
   for_pieces<kTilePages>(pages, [&](int p, auto P) {
     for_pieces<kTileRows>(rows, [&](int r, auto R) {
-      dot_tile<decltype(R)::value, decltype(P)::value>(q + r * q_stride, q_stride, keys + p, head_dim,
+      dot_tile<decltype(R)::value, decltype(P)::value>(q + r * q_stride, q_stride, keys + p, ahead + p, units,
                                                        scores + r * scores_stride + p * kLanes, scores_stride);
     });
   });
 }
 
-/// out[r][c] += Σ_k coefficients[r · row_stride + k · k_stride] · x[k][c] for R rows and V vectors of columns, over
-/// k = begin … end − 1 in order. Row k of x is row k mod 16 of x[k / 16].
+/// What a sum of `mix` runs over: numbers begin … end − 1, of which 16 after the other lie in blocks x[0], x[1], …, each
+/// (16 / unit, x_stride) units; unit u of row r's coefficients is coefficients[r · row_stride + u · unit_stride].
+template <typename T>
+struct Mixture {
+  const Word* coefficients;
+  std::int64_t row_stride, unit_stride;
+  const T* const* x;
+  const T* const* ahead;  // blocks whose same places are asked for meanwhile
+  std::int64_t x_stride;
+  int begin, end;
+};
+
+/// out[r][c] += Σ_k coefficient[r][k] · x[k][c] for R rows and V vectors of columns, in the order of k. Where the sum
+/// begins in the middle of a unit, the coefficient before it is zero.
 template <int R, int V, typename T, typename Lanes>
-__attribute__((noinline)) void mix_tile(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride,
-                                        const T* const* x, std::int64_t x_offset, std::int64_t x_stride, int begin,
-                                        int end, float* out, std::int64_t out_stride, Lanes lanes) {
+__attribute__((noinline)) void mix_tile(const Mixture<T>& m, std::int64_t row, std::int64_t column, float* out,
+                                        std::int64_t out_stride, Lanes lanes) {
+  constexpr int block_units = kLanes / kUnit<T>;
   Vec total[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) total[r][v] = load(out + r * out_stride + v * kLanes, lanes);
-  for (int block = begin / kLanes; block * kLanes < end; ++block) {
-    const int first = block * kLanes < begin ? begin : block * kLanes;
-    const int last = end < block * kLanes + kLanes ? end : block * kLanes + kLanes;
-    const T* row = x[block] + x_offset + (first - block * kLanes) * x_stride;
-    const float* coefficient_of = coefficients + first * k_stride;
-    for (int k = first; k < last; ++k, row += x_stride, coefficient_of += k_stride) {
-      Vec value[V];
+  const Word* const coefficients = m.coefficients + row * m.row_stride;
+  const auto step = [&](int unit, const T* x, auto whole) __attribute__((always_inline)) {
+    Units value[V];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) value[v] = load(row + v * kLanes, lanes);
+    for (int v = 0; v < V; ++v) {
+      value[v] = load_units(x + v * kLanes * kUnit<T>, lanes);
+      if constexpr (!decltype(whole)::value) value[v] = first_halves(value[v]);
+    }
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const Vec coefficient = broadcast(coefficient_of[r * row_stride]);
+    for (int r = 0; r < R; ++r) {
+      const Units coefficient = broadcast_unit(coefficients[r * m.row_stride + unit * m.unit_stride]);
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) total[r][v] = fma(coefficient, value[v], total[r][v]);
-      }
+      for (int v = 0; v < V; ++v) total[r][v] = multiply_add<T>(coefficient, value[v], total[r][v]);
+    }
+  };
+  const int last = m.end / kUnit<T>;
+  for (int unit = m.begin / kUnit<T>; unit < last;) {
+    const int block = unit / block_units, block_end = (block + 1) * block_units;
+    const std::int64_t from = ((unit - block * block_units) * m.x_stride + column) * kUnit<T>;
+    const T *x = m.x[block] + from, *next = m.ahead[block] + from;
+    for (const int stop = last < block_end ? last : block_end; unit < stop; ++unit) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) __builtin_prefetch(next + v * kLanes * kUnit<T>);
+      step(unit, x, Count<1>{});
+      x += m.x_stride * kUnit<T>;
+      next += m.x_stride * kUnit<T>;
     }
   }
+  if (m.end % kUnit<T> != 0)
+    step(last, m.x[last / block_units] + (last % block_units * m.x_stride + column) * kUnit<T>, Count<0>{});
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -118,21 +148,17 @@ __attribute__((noinline)) void mix_tile(const float* coefficients, std::int64_t 
 
 /// The same for any number of rows and columns.
 template <typename T>
-FORETOKEN_INLINE void mix(const float* coefficients, std::int64_t row_stride, std::int64_t k_stride, const T* const* x,
-                          std::int64_t x_stride, int begin, int end, int rows, int cols, float* out,
-                          std::int64_t out_stride) {
+FORETOKEN_INLINE void mix(const Mixture<T>& mixture, int rows, int cols, float* out, std::int64_t out_stride) {
   for_pieces<kTileVectors>(cols / kLanes, [&](int v, auto Vectors) {
     for_pieces<kTileRows>(rows, [&](int r, auto R) {
-      mix_tile<decltype(R)::value, decltype(Vectors)::value>(coefficients + r * row_stride, row_stride, k_stride, x,
-                                                             v * kLanes, x_stride, begin, end,
+      mix_tile<decltype(R)::value, decltype(Vectors)::value>(mixture, r, v * kLanes,
                                                              out + r * out_stride + v * kLanes, out_stride, Full{});
     });
   });
   const int c = cols / kLanes * kLanes;
   if (c == cols) return;
   for_pieces<kTileRows>(rows, [&](int r, auto R) {
-    mix_tile<decltype(R)::value, 1>(coefficients + r * row_stride, row_stride, k_stride, x, c, x_stride, begin, end,
-                                    out + r * out_stride + c, out_stride, Part{cols - c});
+    mix_tile<decltype(R)::value, 1>(mixture, r, c, out + r * out_stride + c, out_stride, Part{cols - c});
   });
 }
 

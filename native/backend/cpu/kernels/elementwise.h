@@ -13,14 +13,20 @@ void widen(const void* x, float* y, std::int64_t count) {
 
 template <typename T>
 void narrow(const float* x, void* y, std::int64_t count) {
-  for_vectors(count, [&](std::int64_t i, auto lanes) { store((T*)y + i, load(x + i, lanes), lanes); });
+  T* to = (T*)y;
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store_nearest(to + i, load(x + i));
+  if (i == count) return;
+  T rest[kLanes];
+  store_nearest(rest, load(x + i, Part{(int)(count - i)}));
+  for (int l = 0; i < count; ++i, ++l) to[i] = rest[l];
 }
 
 template <typename T>
 void round(const float* x, float* y, std::int64_t count) {
   for_vectors(count, [&](std::int64_t i, auto lanes) {
     T rounded[kLanes];
-    store(rounded, load(x + i, lanes));
+    store_nearest(rounded, load(x + i, lanes));
     store(y + i, load(rounded), lanes);
   });
 }

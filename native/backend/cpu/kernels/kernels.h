@@ -74,7 +74,7 @@ struct QueryRow {
 struct AttentionTile {
   const void* q = nullptr;         // (N, H·D) T
   std::int64_t q_stride = 0;
-  const void* pages = nullptr;     // page: K times (keys (D, P), values (P, D)) T
+  const void* pages = nullptr;     // page: K times keys and values (attention_forward.h), T
   std::int64_t page_stride = 0;
   int kv_head = 0, head_dim = 0;
   int first_head = 0, heads = 0;   // the query heads that take part, all of them kv_head's
@@ -209,7 +209,7 @@ std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim);
 std::int64_t attention_path_floats(std::int64_t longest_path, int head_dim);
 std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim);
 
-/// The kernels for `isa` (AVX-512 also serves AVX512-BF16).
+/// The kernels for `isa`.
 const Kernels& kernels_for(Isa isa, bool bfloat16);
 
 // One per file kernels_*.cpp.
@@ -217,6 +217,7 @@ const Kernels& kernels_portable(bool bfloat16);
 #if defined(__x86_64__)
 const Kernels& kernels_avx2(bool bfloat16);
 const Kernels& kernels_avx512(bool bfloat16);
+const Kernels& kernels_avx512_bf16(bool bfloat16);
 #endif
 
 }  // namespace foretoken::cpu

@@ -216,17 +216,27 @@ FORETOKEN_INLINE void store_halves(bf16* x, WordPart words) {
 #endif
 }
 
-/// Rounds to nearest, ties to even; a NaN stays one.
-FORETOKEN_INLINE void store(bf16* x, Vec v, Full = {}) {
-#define X(i)                                                                             \
-  {                                                                                      \
-    const WordPart u = (WordPart)v.p[i];                                                 \
-    const WordPart nearest = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;                     \
-    const WordPart rounded = v.p[i] == v.p[i] ? nearest : ((u >> 16) | 0x40u);           \
-    store_halves(x + i * kPart, rounded);                                                \
-  }
+/// The bits of bfloat16, rounded to nearest, ties to even; a NaN stays one.
+FORETOKEN_INLINE WordPart rounded_halves(FloatPart v) {
+  const WordPart u = (WordPart)v;
+  const WordPart nearest = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return v == v ? nearest : ((u >> 16) | 0x40u);
+}
+
+FORETOKEN_INLINE void store_nearest(float* x, Vec v) { store(x, v); }
+FORETOKEN_INLINE void store_nearest(bf16* x, Vec v) {
+#define X(i) store_halves(x + i * kPart, rounded_halves(v.p[i]));
   FORETOKEN_EACH_PART(X)
 #undef X
+}
+
+/// The same, but that denormal numbers may become zero: AVX512-BF16 takes them for that, as its products do.
+FORETOKEN_INLINE void store(bf16* x, Vec v, Full = {}) {
+#if defined(__AVX512BF16__)
+  _mm256_storeu_si256((__m256i*)x, (__m256i)_mm512_cvtneps_pbh((__m512)v.p[0]));
+#else
+  store_nearest(x, v);
+#endif
 }
 
 template <typename T>

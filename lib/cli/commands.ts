@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { benchCommand } from './bench.js'
 import { buildCommand } from './build.js'
 import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
@@ -23,5 +24,6 @@ export const commands: readonly (() => Command)[] = [
   scoreCommand,
   exportCommand,
   doctorCommand,
+  benchCommand,
   buildCommand,
 ]

@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -30,6 +31,24 @@ async function train(output: string, ...args: string[]) {
   return metrics
 }
 
+/**
+ * Whether transformers loads a run's last checkpoint, cuts OmniMATH into the same tokens and gives the same logits. The
+ * script exits with 1 where not.
+ */
+async function compareWithTransformers(output: string): Promise<string> {
+  const script = join(import.meta.dirname, '..', '..', 'scripts', 'compare-with-transformers.py')
+  const checkpoint = join(folder, output, 'checkpoints', 'step-2')
+  expect(await readdir(checkpoint)).toContain('model.safetensors')
+  const texts = ['--jsonl', sharedPath('data', 'omni_math.jsonl'), '--field', 'problem', '--count', '4']
+  return execFileSync(process.env.PYTHON!, [script, checkpoint, ...texts], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+// PYTHON=.venv/bin/python npx vitest run test/cli/omni-math.test.ts (see bench/peers/README.md for the environment)
+const itWithTransformers = it.skipIf(process.env.PYTHON === undefined)
+
 describeShared('models/stories260K', 'OmniMATH with stories260K', () => {
   it('trains, with a reward that every group differs in', async () => {
     const model = ['--model.path', sharedPath('models', 'stories260K', 'hf'), '--corpus.on-bad-document', 'skip']
@@ -38,6 +57,10 @@ describeShared('models/stories260K', 'OmniMATH with stories260K', () => {
     expect(metrics[2]!['rpt/groups_trained']).toBe(8)
     expect(metrics[2]!['importance_ratio/mean']).toBe(1)
     expect(metrics[2]!.grad_norm).toBeGreaterThan(0)
+  })
+
+  itWithTransformers('leaves a checkpoint that has the same logits in transformers', async () => {
+    expect(await compareWithTransformers('stories')).toContain('the same; largest difference')
   })
 })
 
@@ -50,5 +73,9 @@ describeShared('tokenizers/qwen2.5', 'OmniMATH with a new Qwen3-shaped model und
     const scored = await foretoken(['score', 'qwen', '\\frac{1}{2} + x', '--json'], folder)
     expect(scored.status, scored.stderr).toBe(0)
     expect(JSON.parse(scored.stdout).logprob).toBeLessThan(0)
+  })
+
+  itWithTransformers('leaves a checkpoint that has the same logits in transformers', async () => {
+    expect(await compareWithTransformers('qwen')).toContain('the same; largest difference')
   })
 })

@@ -1,4 +1,5 @@
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/host_backend.h"
 #include "test/operations/harness.h"
 
 namespace foretoken::test {
@@ -15,6 +16,14 @@ const std::vector<BackendCase>& backend_cases() {
           list.push_back({family + ", threads: " + std::to_string(threads), family, dtype,
                           [=] { return make_cpu_backend({.dtype = dtype, .threads = threads, .isa = isa}); }});
         }
+    for (DType dtype : {DType::Float32, DType::BFloat16})
+      for (const auto& [order, order_name] : {std::pair{cuda::ThreadOrder::Forward, "forward"},
+                                              {cuda::ThreadOrder::Reverse, "reverse"},
+                                              {cuda::ThreadOrder::Random, "random"}}) {
+        const std::string family = std::string("cuda on the host, ") + name_of(dtype);
+        list.push_back({family + ", threads " + order_name, family, dtype,
+                        [=, order = order] { return make_cuda_host_backend(dtype, order); }});
+      }
     return list;
   }();
   return cases;

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "backend/cuda/device/launch.h"
+
+namespace foretoken::cuda {
+
+/// Sums over rows, such as weight gradients of norms, go over pieces of so many rows in order, and then over the pieces
+/// in order (CudaBackend::add_parts): the number of blocks at work never shows.
+inline constexpr std::int64_t kSumRows = 64;
+
+inline std::int64_t pieces_of(std::int64_t rows) { return (rows + kSumRows - 1) / kSumRows; }
+
+}  // namespace foretoken::cuda

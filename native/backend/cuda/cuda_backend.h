@@ -1,0 +1,112 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/backend.h"
+#include "backend/cuda/device/device.h"
+
+namespace foretoken::cuda {
+
+/// The CUDA backend: each group of overrides below is one file of this folder, kernels and their launch together.
+/// It knows the GPU only through Device and launch.h, so the same class computes on the host in tests.
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(std::unique_ptr<Device> device, DType dtype);
+  ~CudaBackend() override;
+
+  // memory.cu
+  std::string name() const override { return device_->name(); }
+  std::string description() const override;
+  DType activation_dtype() const override { return dtype_; }
+  DType accumulation_dtype() const override { return DType::Float32; }
+  void* allocate(std::size_t bytes) override { return device_->allocate(bytes); }
+  void release(void* data) noexcept override { device_->release(data); }
+  void upload(void* device, const void* host, std::size_t bytes) override { device_->upload(device, host, bytes); }
+  void download(void* host, const void* device, std::size_t bytes) override { device_->download(host, device, bytes); }
+  void synchronize() override { device_->synchronize(); }
+  std::size_t scratch_bytes() const override { return scratch_bytes_; }
+  void fill_zero(View x) override;
+
+  // convert.cu
+  void convert(View from, View to) override;
+
+  // embed.cu
+  void embed_forward(const std::int32_t* tokens, View table, View x) override;
+  void embed_backward(const std::int32_t* tokens, View dx, View dtable) override;
+
+  // norm.cu
+  void norm_forward(View x, View weight, double epsilon, View y, View rstd) override;
+  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) override;
+
+  // linear.cu
+  std::unique_ptr<Weight> make_weight(std::int64_t outputs, std::int64_t inputs, bool trainable) override;
+  std::size_t weight_bytes(std::int64_t outputs, std::int64_t inputs, bool trainable) const override;
+  void pack_weight(Weight& weight, View master) override;
+  void linear_forward(View x, const Weight& weight, View bias, View residual, View y) override;
+  void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) override;
+  void linear_backward_weight(View dy, View x, View dweight) override;
+  std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const override;
+
+  // column_sums.cu
+  void bias_backward(View dy, View dbias) override;
+
+  // rope.cu
+  void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,
+                    const AttentionShape& shape, View q, View k) override;
+  void rope_backward(View dq, View dk, View dv, View qkv, View q_norm, View k_norm, double epsilon,
+                     const std::int32_t* positions, View rope, const AttentionShape& shape, View dqkv, View dq_norm,
+                     View dk_norm) override;
+
+  // cache.cu
+  std::int64_t page_positions() const override;
+  std::size_t page_bytes(const AttentionShape& shape) const override;
+  void cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) override;
+  void cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count, const AttentionShape& shape,
+                  void* pages, std::int64_t layers, std::size_t layer_bytes) override;
+
+  // attention_forward.cu, attention_backward.cu
+  void attention_forward(View q, const void* pages, const PagedPaths& paths, const AttentionShape& shape, View out,
+                         View lse) override;
+  void attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
+                          const AttentionShape& shape, View dq, View dk, View dv) override;
+
+  // swiglu.cu
+  void swiglu_forward(View gate_up, View h) override;
+  void swiglu_backward(View dh, View gate_up, View dgate_up) override;
+
+  // rows.cu
+  void gather_rows(View x, const std::int32_t* index, View y) override;
+  void scatter_add_rows(View dy, const std::int32_t* index, View dx) override;
+
+  // logprob.cu
+  void logprob_forward(View logits, double inverse_temperature, const Targets& targets, View logprobs, View lse,
+                       View entropy, View top_entropy, std::int32_t top_k) override;
+  void logprob_backward(View logits, double inverse_temperature, const Targets& targets, View lse, View entropy,
+                        View dlogprobs, View dentropy, View dlogits) override;
+
+  // sample.cu
+  void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
+              std::int32_t* tokens, View logprobs) override;
+
+  // sum_squares.cu
+  double sum_squares(View x) override;
+
+  // adamw.cu, average.cu
+  void adamw(View master, View m, View v, View gradient, const AdamW& options) override;
+  void average(View average, View x, double tau) override;
+
+ private:
+  /// Device memory for the operation under way; grows when asked for more. Contents are lost.
+  void* scratch(std::size_t bytes);
+
+  /// total (1, cols) += the rows of parts (count, cols), in order; float32.
+  void add_parts(const float* parts, std::int64_t count, std::int64_t cols, View total);
+
+  std::unique_ptr<Device> device_;
+  DType dtype_;
+  void* scratch_ = nullptr;
+  std::size_t scratch_bytes_ = 0;
+};
+
+}  // namespace foretoken::cuda

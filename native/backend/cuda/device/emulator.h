@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/device/fiber.h"
+#include "backend/cuda/device/grid.h"
+
+// Runs kernels on the host: blocks one after the other, the threads of a block as fibers that change places at barriers
+// and shuffles. Everything happens on the calling thread, so atomics are plain operations.
+namespace foretoken::cuda {
+
+/// The order in which blocks run, and threads between two barriers: a kernel without races gives the same bits in all.
+enum class ThreadOrder { Forward, Reverse, Random };
+
+/// What the running thread knows about itself.
+struct Place {
+  int thread, threads;
+  std::int64_t block, blocks;
+  int band, bands;
+  std::byte* shared;
+};
+inline constinit thread_local Place here{};
+
+class Emulator {
+ public:
+  explicit Emulator(ThreadOrder order);
+  ~Emulator();
+
+  /// Runs body once for every thread of the grid. Throws Internal, naming the kernel, where threads wait for others that
+  /// never come: a barrier that not all threads of a block reach, a shuffle that not all lanes of a warp take part in.
+  template <typename Body>
+  void run(const char* kernel, const Grid& grid, const Body& body) {
+    run(kernel, grid, [](void* context) { (*static_cast<const Body*>(context))(); }, const_cast<Body*>(&body));
+  }
+
+  // Called by running threads.
+  static void sync_block();
+  /// Waits for all lanes of the warp and gives what each brought to this meeting, kSlot bytes apart; valid until the
+  /// lane's next meeting but one.
+  static const std::byte* exchange(int kind, const void* value, std::size_t bytes);
+
+  static constexpr std::size_t kSlot = 16;
+
+ private:
+  enum class State : std::uint8_t { Ready, AtBarrier, InWarp, Done };
+  struct Warp {
+    std::byte slots[2][kWarp * kSlot];
+    int meeting = 0;  // parity picks the slots: a fast lane may write for the next meeting while a slow one still reads
+    int arrived = 0;
+    int kind = 0;
+  };
+
+  void run(const char* kernel, const Grid& grid, void (*body)(void*), void* context);
+  void run_block(const char* kernel, void (*body)(void*), void* context);
+  void arrange(std::vector<std::int64_t>& order, std::int64_t count);
+  [[noreturn]] void give_up(const char* kernel, const std::string& why);
+
+  ThreadOrder order_;
+  std::uint64_t random_ = 0x2545F4914F6CDD1Du;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<State> states_;
+  std::vector<Warp> warps_;
+  std::vector<std::int64_t> threads_, blocks_;  // in the order in which they run
+  std::unique_ptr<std::byte[]> shared_;
+  std::size_t shared_bytes_ = 0;
+  int at_barrier_ = 0;
+  const char* fault_ = nullptr;
+};
+
+}  // namespace foretoken::cuda

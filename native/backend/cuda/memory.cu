@@ -1,0 +1,37 @@
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/device/launch.h"
+
+namespace foretoken::cuda {
+
+CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype) : device_(std::move(device)), dtype_(dtype) {
+  if (dtype != DType::Float32 && dtype != DType::BFloat16)
+    fail(ErrorCode::InvalidArgument, "the GPU computes in float32 or bfloat16, not in ", name_of(dtype));
+}
+
+CudaBackend::~CudaBackend() {
+  if (scratch_) device_->release(scratch_);
+}
+
+std::string CudaBackend::description() const { return device_->description() + ", " + name_of(dtype_); }
+
+void* CudaBackend::scratch(std::size_t bytes) {
+  if (bytes > scratch_bytes_) {
+    if (scratch_) device_->release(scratch_);
+    scratch_ = nullptr;
+    scratch_bytes_ = 0;
+    scratch_ = device_->allocate(bytes);
+    scratch_bytes_ = bytes;
+  }
+  return scratch_;
+}
+
+void CudaBackend::fill_zero(View x) {
+  if (x.elements() == 0) return;
+  const std::size_t size = size_of(x.dtype);
+  if (x.contiguous()) device_->clear(x.data, 1, static_cast<std::size_t>(x.elements()) * size, 0);
+  else
+    device_->clear(x.data, static_cast<std::size_t>(x.rows), static_cast<std::size_t>(x.cols) * size,
+                   static_cast<std::size_t>(x.stride) * size);
+}
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,42 @@
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/elementwise.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+// y[m] = x[index[m]]
+FORETOKEN_KERNEL void gather_rows_kernel(Matrix<const float> x, const std::int32_t* index, Matrix<float> y, Chunks chunks) {
+  for_chunks(chunks, [&](std::int64_t m, std::int64_t c, std::int64_t count) {
+    float v[kChunk];
+    load_chunk(x.row(index[m]) + c, count, x.aligned, v);
+    store_chunk(y.row(m) + c, count, y.aligned, v);
+  });
+}
+
+// dx[index[m]] += dy[m]; no index twice, so no two threads meet.
+FORETOKEN_KERNEL void scatter_add_rows_kernel(Matrix<const float> dy, const std::int32_t* index, Matrix<float> dx, Chunks chunks) {
+  for_chunks(chunks, [&](std::int64_t m, std::int64_t c, std::int64_t count) {
+    float v[kChunk], sum[kChunk];
+    float* target = dx.row(index[m]) + c;
+    load_chunk(dy.row(m) + c, count, dy.aligned, v);
+    load_chunk(target, count, dx.aligned, sum);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) sum[i] += v[i];
+    store_chunk(target, count, dx.aligned, sum);
+  });
+}
+
+}  // namespace
+
+void CudaBackend::gather_rows(View x, const std::int32_t* index, View y) {
+  const Chunks chunks = Chunks::of(y.rows, y.cols, false);
+  FORETOKEN_LAUNCH(*device_, gather_rows_kernel, chunks.grid(), matrix<const float>(x), index, matrix<float>(y), chunks);
+}
+
+void CudaBackend::scatter_add_rows(View dy, const std::int32_t* index, View dx) {
+  const Chunks chunks = Chunks::of(dy.rows, dy.cols, false);
+  FORETOKEN_LAUNCH(*device_, scatter_add_rows_kernel, chunks.grid(), matrix<const float>(dy), index, matrix<float>(dx), chunks);
+}
+
+}  // namespace foretoken::cuda

@@ -1,0 +1,130 @@
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/head_row.h"
+#include "backend/cuda/select.h"
+#include "core/philox.h"
+
+namespace foretoken::cuda {
+
+namespace {
+
+/// Weights, at most 1, become integers: their sums are exact up to a vocabulary of 2²⁰ tokens.
+constexpr double kWeightUnit = 0x1p43;
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 20;
+
+/// bits[token / 32] has a bit for each banned token.
+FORETOKEN_KERNEL void ban_kernel(const std::int32_t* banned, std::int64_t count, std::int64_t vocabulary, std::uint32_t* bits) {
+  for (std::int64_t i = global_index(); i < count; i += global_threads())
+    if (banned[i] >= 0 && banned[i] < vocabulary) atomic_or(bits + banned[i] / 32, 1u << banned[i] % 32);
+}
+
+/// The tokens of a row that may still be drawn.
+struct Candidates {
+  const float* logits;         // (V)
+  const std::uint32_t* banned; // (V / 32, rounded up) or null
+  float most, inverse_temperature, min_p;
+  std::uint32_t least_key;     // of equals with this key, those up to last_equal stay
+  std::int64_t last_equal;
+
+  FORETOKEN_DEVICE bool allowed(std::int64_t i) const { return !banned || !(banned[i / 32] >> i % 32 & 1); }
+  FORETOKEN_DEVICE bool has(std::int64_t i) const {
+    const std::uint32_t key = order_key(logits[i]);
+    return (key > least_key || (key == least_key && i <= last_equal)) && allowed(i);
+  }
+  FORETOKEN_DEVICE float weight(std::int64_t i) const { return expf((logits[i] - most) * inverse_temperature); }
+  FORETOKEN_DEVICE std::uint64_t mass(std::int64_t i) const {
+    if (!has(i)) return 0;
+    const float w = weight(i);
+    return w >= min_p ? static_cast<std::uint64_t>(static_cast<double>(w) * kWeightUnit) : 0;
+  }
+};
+
+template <typename MassOf>
+FORETOKEN_DEVICE std::uint64_t total_mass(std::int64_t count, const MassOf& mass_of) {
+  std::uint64_t sum = 0;
+  for (std::int64_t i = thread_index(); i < count; i += block_threads()) sum += mass_of(i);
+  return sum_block(sum);
+}
+
+/// Of the candidates, the greatest whose masses reach `wanted`; of equals the lower ids.
+template <typename MassOf>
+FORETOKEN_DEVICE void keep_greatest(Candidates& candidates, std::int64_t vocabulary, std::uint64_t wanted, const MassOf& mass_of) {
+  const Selection selection =
+      select(vocabulary, wanted, [&](std::int64_t i) { return order_key(candidates.logits[i]); }, mass_of);
+  const std::int64_t last = first_reaching(vocabulary, selection.missing, [&](std::int64_t i) {
+    return order_key(candidates.logits[i]) == selection.key ? mass_of(i) : 0;
+  });
+  candidates.least_key = selection.key;
+  candidates.last_equal = last < 0 ? vocabulary : last;
+}
+
+// One draw by the six steps of backend/sampling.h, a block per row.
+FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t vocabulary, const SampleRow* rows,
+                                    const std::uint32_t* banned, std::int32_t* tokens, float* logprobs) {
+  const std::int64_t n = block_index();
+  const SampleRow row = rows[n];
+  const float inverse_temperature = row.temperature == 0 ? 1.0f : static_cast<float>(1.0 / row.temperature);
+  Candidates candidates{logits.row(n), banned, 0, inverse_temperature, 0, 0, vocabulary};
+
+  float most = -INFINITY;
+  for (std::int64_t i = thread_index(); i < vocabulary; i += block_threads())
+    if (candidates.allowed(i)) most = Greatest()(most, candidates.logits[i]);
+  most = reduce_block(most, Greatest());
+  if (!(most > -INFINITY && most < INFINITY)) {  // the same for all threads
+    if (thread_index() == 0) {
+      tokens[n] = -1;
+      logprobs[n] = NAN;
+    }
+    return;
+  }
+  candidates.most = most;
+
+  std::int64_t token;
+  if (row.temperature == 0) {
+    token = first_reaching(vocabulary, 1, [&](std::int64_t i) {
+      return static_cast<std::uint64_t>(candidates.logits[i] == most && candidates.allowed(i));
+    });
+  } else {
+    if (row.top_k > 0 && row.top_k < vocabulary) {
+      const auto one = [&](std::int64_t i) { return static_cast<std::uint64_t>(candidates.allowed(i)); };
+      const std::uint64_t k = static_cast<std::uint64_t>(row.top_k);
+      if (k < total_mass(vocabulary, one)) keep_greatest(candidates, vocabulary, k, one);
+    }
+    if (row.top_p < 1) {
+      const Candidates left = candidates;
+      const auto mass = [&](std::int64_t i) { return left.mass(i); };
+      const double wanted = ceil(static_cast<double>(row.top_p) * static_cast<double>(total_mass(vocabulary, mass)));
+      keep_greatest(candidates, vocabulary, wanted < 1 ? 1 : static_cast<std::uint64_t>(wanted), mass);
+    }
+    candidates.min_p = row.min_p;
+    const auto mass = [&](std::int64_t i) { return candidates.mass(i); };
+    const std::uint64_t total = total_mass(vocabulary, mass);
+    const auto words = random_words(row.seed, RandomUse::Sampling, row.rollout, row.position);
+    const double threshold = uniform_double(words[0], words[1]) * static_cast<double>(total);
+    token = first_reaching(vocabulary, min_of(total, static_cast<std::uint64_t>(threshold) + 1), mass);
+  }
+  const RowStatistics statistics = row_statistics(candidates.logits, vocabulary, logits.aligned, inverse_temperature);
+  if (thread_index() == 0) {
+    tokens[n] = static_cast<std::int32_t>(token);
+    logprobs[n] = logprob_of(statistics, candidates.logits[token], inverse_temperature);
+  }
+}
+
+}  // namespace
+
+void CudaBackend::sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
+                         std::int32_t* tokens, View logprobs) {
+  const std::int64_t V = logits.cols;
+  if (V > kMostTokens) fail(ErrorCode::UnsupportedConfig, "the GPU samples from at most ", kMostTokens, " tokens, not from ", V);
+  std::uint32_t* bits = nullptr;
+  if (banned_count > 0) {
+    const std::size_t bytes = static_cast<std::size_t>((V + 31) / 32) * sizeof(std::uint32_t);
+    bits = static_cast<std::uint32_t*>(scratch(bytes));
+    device_->clear(bits, 1, bytes, 0);
+    constexpr int threads = 128;
+    FORETOKEN_LAUNCH(*device_, ban_kernel, (Grid{(banned_count + threads - 1) / threads, threads}), banned, banned_count, V, bits);
+  }
+  FORETOKEN_LAUNCH(*device_, sample_kernel, (Grid{logits.rows, head_threads(V)}), matrix<const float>(logits), V, rows, bits,
+                   tokens, logprobs.as<float>());
+}
+
+}  // namespace foretoken::cuda

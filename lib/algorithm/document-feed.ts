@@ -32,7 +32,7 @@ export interface DocumentFeedOptions {
 }
 
 /** Where a feed stands, as plain JSON. */
-interface FeedState {
+export interface FeedState {
   /** Of the corpus: before the document that is being given in parts, else after the last one. */
   cursor: unknown
   /** Parts of it that were given. */

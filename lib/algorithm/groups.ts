@@ -26,6 +26,7 @@ export interface Refilled<Group> {
   kept: Group[]
   /** All that were sampled. */
   sampled: Group[]
+  /** How often was sampled. */
   tries: number
 }
 

@@ -12,8 +12,10 @@ export class Meter {
   /** Tokens that went forward only. */
   scored = 0
 
-  /** `parameters`: the number N of the model's parameters. */
-  constructor(readonly parameters: number) {}
+  constructor(
+    /** N: the number of the model's parameters. */
+    readonly parameters: number,
+  ) {}
 
   /** All of them. */
   get tokens(): number {

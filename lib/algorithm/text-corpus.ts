@@ -3,6 +3,7 @@ import { documentHash } from '../text/document.js'
 
 /** A text and its name. */
 export interface TextRecord {
+  /** The whole text. */
   text: string
   /** SHA-256 of its UTF-8 bytes, as hex. */
   hash: string
@@ -10,9 +11,11 @@ export interface TextRecord {
 
 /** Texts one after another. */
 export interface TextStream {
+  /** The next text. */
   next(): Promise<IteratorResult<TextRecord, undefined>>
   /** Where the stream stands, as JSON; it must have an `epoch`. */
   cursor(): { epoch: number }
+  /** Closes what is open. */
   return?(): Promise<unknown>
 }
 
@@ -20,6 +23,7 @@ export interface TextStream {
 export interface TextCorpus {
   /** Changes with the data and its order. */
   readonly fingerprint: string
+  /** Streams texts, from the beginning or from a cursor. */
   stream(options: {
     part?: 'train' | 'held-out' | 'all'
     epochs?: number

@@ -94,6 +94,7 @@ export class CorpusStream implements AsyncIterableIterator<CorpusDocument> {
     return { done: true, value: undefined }
   }
 
+  /** The stream itself, for `for await`. */
   [Symbol.asyncIterator](): this {
     return this
   }

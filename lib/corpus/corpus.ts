@@ -65,9 +65,13 @@ export interface CorpusCursor {
   epoch: number
   /** The window of the epoch that the next document is in, where it begins, and how many of it are done. */
   window: number
+  /** The file that the window begins in, by its place in the order of the epoch. */
   file: number
+  /** The byte, or row, in it. */
   offset: number
+  /** The line in it, from 1. */
   line: number
+  /** Documents of the window that are done. */
   done: number
   /** Documents given in all epochs. */
   documents: number
@@ -82,9 +86,11 @@ export interface CorpusCursor {
  */
 export class Corpus {
   private constructor(
+    /** The files, in the order of the sources. */
     readonly files: readonly CorpusFile[],
     /** What the files are: name, size and digest of each. */
     readonly fileFingerprints: readonly FileFingerprint[],
+    /** As given. */
     readonly options: CorpusOptions,
     /** SHA-256 over files and over everything that decides which documents there are and in which order. */
     readonly fingerprint: string,

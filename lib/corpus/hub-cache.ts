@@ -30,7 +30,9 @@ export interface HubSnapshot {
 
 /** What a lookup may use; the defaults are those of the environment. */
 export interface HubOptions {
+  /** Where `HF_HOME`, `HF_HUB_OFFLINE` and `HF_TOKEN` are looked up; default the process's. */
   environment?: NodeJS.ProcessEnv
+  /** Instead of the global one. */
   fetch?: typeof fetch
 }
 

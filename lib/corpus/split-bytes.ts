@@ -1,6 +1,8 @@
 /** Where a record begins: a byte of the decompressed file (or a row of a table) and the line there, from 1. */
 export interface Place {
+  /** The byte, or row, from 0. */
   offset: number
+  /** The line, from 1. */
   line: number
 }
 

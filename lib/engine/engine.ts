@@ -218,6 +218,10 @@ export class Engine implements AsyncDisposable {
     )
   }
 
+  /**
+   * Takes what `saveTrainingState` wrote: weights, optimizer, and reference and average where there were any. Throws
+   * `INVALID_CHECKPOINT` for the state of another model.
+   */
   async loadTrainingState(directory: string): Promise<void> {
     checkDirectory(directory)
     return this.#calls.run({}, (native, handle, id, progress) =>
@@ -244,6 +248,7 @@ export class Engine implements AsyncDisposable {
     return this.#calls.dispose()
   }
 
+  /** `dispose`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }

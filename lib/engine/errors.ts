@@ -23,6 +23,7 @@ export type ForetokenErrorCode =
 
 /** The one error class of foretoken: `code` says what kind, `message` names the culprit and the remedy. */
 export class ForetokenError extends Error {
+  /** Always `ForetokenError`. */
   override readonly name = 'ForetokenError'
   /** What kind of error it is; stable over versions, unlike the message. */
   readonly code: ForetokenErrorCode

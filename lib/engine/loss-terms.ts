@@ -51,7 +51,7 @@ export interface PolicyTerm {
   weights?: PerToken | undefined
   /** Default `'clip'`. */
   loss?: 'clip' | 'cispo' | 'gspo' | undefined
-  /** [low, high]: the ratio is bounded by 1 − low and 1 + high. Default [0.2, 0.2]. */
+  /** Low and high: the ratio is bounded by 1 − low and 1 + high. Default `[0.2, 0.2]`. */
   clip?: readonly [number, number] | undefined
   /** Above 1: bounds the loss of negative advantages (arXiv 1912.09729). Default: off. */
   dualClip?: number | undefined

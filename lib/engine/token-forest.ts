@@ -59,6 +59,7 @@ export class TokenForest {
     return this.#tokens.view().slice()
   }
 
+  /** Where a segment lies. Throws `INVALID_ARGUMENT` for an index that does not exist. */
   segment(index: number): Segment {
     this.#check(index, 'segment')
     const parent = this.#parents.at(index)

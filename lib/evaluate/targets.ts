@@ -17,6 +17,7 @@ export interface EvaluationTargetOptions
   topK?: number
   /** Documents are scored together up to so many tokens. Default 16384. */
   batchTokens?: number
+  /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal
 }
 

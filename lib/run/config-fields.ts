@@ -7,6 +7,7 @@ export type FieldKind = 'text' | 'number' | 'boolean' | 'choice' | 'list' | 'map
 export interface ConfigField {
   /** Names from the root, such as `optimizer.learningRate`. */
   readonly path: string
+  /** How its value is written. */
   readonly kind: FieldKind
   /** What may stand there, in words: `number`, `rpt | ntp | sft`, `list of text or section`. */
   readonly type: string
@@ -19,7 +20,7 @@ export interface ConfigField {
 type AnySchema = z.core.$ZodType
 
 /** The keys of an object schema, sections before what they contain. */
-export function configFields(schema: AnySchema, prefix = ''): ConfigField[] {
+export function configFields(schema: z.core.$ZodType, prefix = ''): ConfigField[] {
   const object = unwrap(schema).inner
   if (!isObject(object)) return []
   return Object.entries(object._zod.def.shape).flatMap(([name, child]) => {

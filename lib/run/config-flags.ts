@@ -7,6 +7,7 @@ import type { ConfigField } from './config-fields.js'
 export interface ConfigFlag {
   /** Names from the root. */
   readonly path: readonly string[]
+  /** As YAML reads it. */
   readonly value: unknown
   /** As it was written, for messages. */
   readonly written: string

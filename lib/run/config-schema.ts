@@ -31,7 +31,7 @@ export const configSchema = z.strictObject({
 })
 
 /** A config with everything filled in. */
-export type RunConfig = z.output<typeof configSchema>
+export interface RunConfig extends z.output<typeof configSchema> {}
 
 /** A config as people write it. */
-export type RunConfigInput = z.input<typeof configSchema>
+export interface RunConfigInput extends z.input<typeof configSchema> {}

@@ -5,6 +5,7 @@ import { ForetokenError } from '../engine/errors.js'
 export interface ConfigSource {
   /** Its name in messages. */
   readonly name: string
+  /** The values as they stand there, unchecked. */
   readonly values: Record<string, unknown>
   /** `name:line:column` of a key, or of the nearest section that holds it. */
   locate(path: readonly PropertyKey[]): string

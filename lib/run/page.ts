@@ -4,28 +4,39 @@ import { pageScript } from './page-script.js'
 
 /** A line of a chart. */
 export interface ChartSeries {
+  /** Its name in the legend. */
   label: string
+  /** Where the points are. */
   x: readonly number[]
+  /** Their values; null leaves a gap. */
   y: readonly (number | null)[]
+  /** Whether the line is dashed. */
   dashed?: boolean
 }
 
 /** A chart of a page. Charts share their cursor. */
 export interface Chart {
+  /** What it shows. */
   title: string
+  /** Of y, in brackets after the title. */
   unit?: string
   /** What the x axis counts. Default step. */
   x?: string
   /** Least and greatest y; fitted to the data where left out. */
   range?: readonly [number, number]
+  /** Its lines. */
   series: readonly ChartSeries[]
 }
 
 /** A table of a page: a heading, a row of titles, rows of cells. Cells are text and are escaped. */
 export interface PageTable {
+  /** Its heading. */
   title: string
+  /** A sentence below it. */
   note?: string
+  /** Titles of the columns. */
   columns: readonly string[]
+  /** Cells by row; a table without rows is left out. */
   rows: readonly (readonly string[])[]
   /** Whether cells hold running text instead of figures. */
   prose?: boolean
@@ -33,9 +44,13 @@ export interface PageTable {
 
 /** What a page shows, from top to bottom. */
 export interface Page {
+  /** Of the page. */
   title: string
+  /** A sentence below it. */
   lead: string
+  /** Above the charts. */
   tables: readonly PageTable[]
+  /** In a grid. */
   charts: readonly Chart[]
   /** Below the charts. */
   appendix?: readonly PageTable[]

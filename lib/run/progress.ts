@@ -1,7 +1,10 @@
 /** Where progress is written: a terminal, a file, or what a test collects. */
 export interface ProgressStream {
+  /** Takes a line, or a part of one. */
   write(text: string): unknown
+  /** Whether a line can be overwritten. */
   readonly isTTY?: boolean
+  /** Width of a terminal. */
   readonly columns?: number
 }
 

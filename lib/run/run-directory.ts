@@ -8,7 +8,10 @@ import { writeAtomically } from './write-atomically.js'
 
 /** The folder of a run and the names in it. */
 export class RunDirectory {
-  constructor(readonly path: string) {}
+  constructor(
+    /** Where it is. */
+    readonly path: string,
+  ) {}
 
   /** The config with every default filled in. */
   get config(): string {

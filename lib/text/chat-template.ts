@@ -25,6 +25,7 @@ export class ChatTemplate {
 
   /** Throws `INVALID_TOKENIZER` when the Jinja source does not parse. */
   constructor(
+    /** The Jinja text. */
     readonly source: string,
     private readonly specialTokens: Record<string, string> = {},
   ) {

@@ -16,8 +16,11 @@ export interface TokenizerStep {
 
 /** A token beside the model's vocabulary: special tokens and words that are never split. */
 export interface AddedTokenEntry {
+  /** Its id. */
   id: number
+  /** Its text. */
   content: string
+  /** Whether it is a control token, never text. */
   special?: boolean
 }
 

@@ -33,6 +33,7 @@ import { updateMetrics } from './update-metrics.js'
  * restored. A step's checkpoint is written when its metrics have been taken.
  */
 export class Trainer implements AsyncIterable<StepMetrics> {
+  /** What is learned, and how. */
   readonly method: Method
   private readonly feed: DocumentFeed
   private readonly parameters: number

@@ -184,7 +184,7 @@ class Backend {
   virtual void swiglu_backward(View dh, View gate_up, View dgate_up) = 0;
 
   // ---- rows
-  /// y (M, C) A = x (N, C) A at rows index (M).
+  /// y (M, C) = x (N, C) at rows index (M), both A or both T.
   virtual void gather_rows(View x, const std::int32_t* index, View y) = 0;
   /// dx (N, C) A at rows index (M) += dy (M, C) A; the indices differ from each other.
   virtual void scatter_add_rows(View dy, const std::int32_t* index, View dx) = 0;

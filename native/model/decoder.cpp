@@ -90,6 +90,14 @@ void Decoder::embed(const Weights& weights, const DeviceBatch& batch, View x) co
 //   x_out = x_mid + W_down · swiglu(W_gate_up · norm(x_mid))
 void Decoder::block_forward(const Weights& weights, std::int64_t layer, const DeviceBatch& batch, void* pages,
                             BlockActivations& a, View x_out) const {
+  block_keys(weights, layer, batch, pages, a);
+  backend_.attention_forward(a.q, pages, batch.paths, attention_shape(layer), a.attention, a.lse);
+  block_rest(weights, layer, a.attention, a.x_in, a, x_out);
+}
+
+/// Up to attention: fills q, and the pages with keys and values.
+void Decoder::block_keys(const Weights& weights, std::int64_t layer, const DeviceBatch& batch, void* pages,
+                         BlockActivations& a) const {
   const Weights::Block& w = weights.blocks[layer];
   const AttentionShape shape = attention_shape(layer);
   const double epsilon = config_.rms_norm_eps;
@@ -99,17 +107,22 @@ void Decoder::block_forward(const Weights& weights, std::int64_t layer, const De
   backend_.linear_forward(a.normed1, *w.qkv, w.qkv_bias, {}, a.qkv);
   backend_.rope_forward(a.qkv, w.q_norm, w.k_norm, epsilon, batch.positions, rope_, shape, a.q, a.k);
   backend_.cache_write(a.k, v, batch.writes, shape, pages);
-  backend_.attention_forward(a.q, pages, batch.paths, shape, a.attention, a.lse);
-  backend_.linear_forward(a.attention, *w.o, w.o_bias, a.x_in, a.x_mid);
+}
 
-  backend_.norm_forward(a.x_mid, w.post_norm, epsilon, a.normed2, a.rstd2);
+/// From attention's result on; x_in may be a.x_mid.
+void Decoder::block_rest(const Weights& weights, std::int64_t layer, View attention, View x_in, BlockActivations& a,
+                         View x_out) const {
+  const Weights::Block& w = weights.blocks[layer];
+  backend_.linear_forward(attention, *w.o, w.o_bias, x_in, a.x_mid);
+  backend_.norm_forward(a.x_mid, w.post_norm, config_.rms_norm_eps, a.normed2, a.rstd2);
   backend_.linear_forward(a.normed2, *w.gate_up, w.gate_up_bias, {}, a.gate_up);
   backend_.swiglu_forward(a.gate_up, a.h);
   backend_.linear_forward(a.h, *w.down, w.down_bias, a.x_mid, x_out);
 }
 
 View Decoder::forward(const Weights& weights, const DeviceBatch& batch, void* pages, std::size_t layer_bytes,
-                      const BlockActivations& block, const View (&x)[2], const Control& control) const {
+                      const BlockActivations& block, const View (&x)[2], const Control& control,
+                      const WantedRows* wanted) const {
   View from = x[0].slice_rows(0, batch.rows), to = x[1].slice_rows(0, batch.rows);
   embed(weights, batch, from);
   for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
@@ -118,7 +131,20 @@ View Decoder::forward(const Weights& weights, const DeviceBatch& batch, void* pa
     a.x_in = from;
     a = a.first_rows(batch.rows);
     a.lse = {};  // only the backward pass reads it
-    block_forward(weights, layer, batch, static_cast<std::byte*>(pages) + static_cast<std::size_t>(layer) * layer_bytes, a, to);
+    void* const layer_pages = static_cast<std::byte*>(pages) + static_cast<std::size_t>(layer) * layer_bytes;
+    if (!wanted || layer + 1 < config_.num_layers) {
+      block_forward(weights, layer, batch, layer_pages, a, to);
+    } else {
+      block_keys(weights, layer, batch, layer_pages, a);
+      to = to.slice_rows(0, wanted->count);
+      if (wanted->count == 0) return to;
+      backend_.attention_forward(a.q, layer_pages, wanted->paths, attention_shape(layer), a.attention, {});
+      const BlockActivations few = a.first_rows(wanted->count);
+      backend_.gather_rows(a.attention, wanted->rows, few.q);  // q has been used
+      backend_.gather_rows(a.x_in, wanted->rows, few.x_mid);
+      a = few;
+      block_rest(weights, layer, a.q, a.x_mid, a, to);
+    }
     std::swap(from, to);
   }
   return from;

@@ -40,6 +40,13 @@ struct BlockActivations {
   BlockActivations first_rows(std::int64_t rows) const;
 };
 
+/// The rows of a batch whose result is wanted.
+struct WantedRows {
+  const std::int32_t* rows = nullptr;  // (count) device memory
+  std::int64_t count = 0;
+  PagedPaths paths;                    // of these rows
+};
+
 /// The decoder stack of the Llama family: embedding and blocks, forward and backward. Knows no device.
 class Decoder {
  public:
@@ -58,9 +65,11 @@ class Decoder {
                      View x_out) const;
 
   /// Embedding and all blocks, keeping nothing: x[0] and x[1] (N, C) A take turns, `a` serves every layer, and layer l's
-  /// pages lie at pages + l · layer_bytes (0: the layers share them). Returns the residual stream after the last block.
+  /// pages lie at pages + l · layer_bytes (0: the layers share them). Returns the residual stream after the last block:
+  /// of every row, or (M, C) of the wanted ones alone, in whose last block the others only leave their keys and values.
   View forward(const Weights& weights, const DeviceBatch& batch, void* pages, std::size_t layer_bytes,
-               const BlockActivations& block, const View (&x)[2], const Control& control) const;
+               const BlockActivations& block, const View (&x)[2], const Control& control,
+               const WantedRows* wanted = nullptr) const;
 
   /// Buffers of the backward pass, shared by all layers.
   struct Gradients {
@@ -81,6 +90,9 @@ class Decoder {
                       Gradients& g, View dx) const;
 
  private:
+  void block_keys(const Weights& weights, std::int64_t layer, const DeviceBatch& batch, void* pages, BlockActivations& a) const;
+  void block_rest(const Weights& weights, std::int64_t layer, View attention, View x_in, BlockActivations& a, View x_out) const;
+
   Backend& backend_;
   ModelConfig config_;
   Buffer rope_buffer_;

@@ -1,6 +1,7 @@
 #include "rollout/cached_forward.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace foretoken {
 
@@ -42,13 +43,35 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
   device.paths.table_stride = static_cast<std::int64_t>(stride);
   device.writes = {put(write_rows_, backend_, batch.write_rows), put(write_pages_, backend_, batch.write_pages),
                    put(write_lanes_, backend_, batch.write_lanes), static_cast<std::int64_t>(batch.write_rows.size())};
-  put(head_rows_, backend_, batch.head_rows);
   if (!batch.copy_from.empty())
     backend_.cache_copy(put(copy_from_, backend_, batch.copy_from), put(copy_to_, backend_, batch.copy_to),
                         static_cast<std::int64_t>(batch.copy_from.size()), decoder_.attention_shape(0), store_.data, layers,
                         store_.layer_bytes);
 
-  x_ = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, memory_.block, memory_.x, control);
+  // In prefill few rows have a token to draw: the last block computes only them, and x_ holds them alone.
+  const auto wanted_count = static_cast<std::int64_t>(batch.head_rows.size());
+  WantedRows wanted;
+  if (wanted_count < N) {
+    std::vector<Run> runs;
+    std::vector<bool> is_wanted(static_cast<std::size_t>(N));
+    for (const std::int32_t row : batch.head_rows) is_wanted[row] = true;
+    for (const Run& run : batch.runs)
+      for (std::int32_t row = run.row; row < run.row + run.count; ++row)
+        if (is_wanted[row]) runs.push_back({row, 1, run.position + row - run.row, run.table});
+    wanted.rows = put(wanted_rows_, backend_, batch.head_rows);
+    wanted.count = wanted_count;
+    wanted.paths = device.paths;
+    wanted.paths.runs = put(wanted_runs_, backend_, runs);
+    wanted.paths.runs_count = static_cast<std::int64_t>(runs.size());
+    wanted.paths.longest_run = 1;
+    std::vector<std::int32_t> in_order(batch.head_rows.size());
+    std::iota(in_order.begin(), in_order.end(), 0);
+    put(head_rows_, backend_, in_order);
+  } else {
+    put(head_rows_, backend_, batch.head_rows);
+  }
+  x_ = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, memory_.block, memory_.x, control,
+                        wanted_count < N ? &wanted : nullptr);
 }
 
 View CachedForward::logits(std::int64_t begin, std::int64_t count) {

@@ -38,8 +38,8 @@ class CachedForward {
   const CachedForwardMemory& memory_;
   View x_;  // (N, C) A: the residual stream after the last block
   DeviceArray<std::int32_t> tokens_, positions_, tables_, write_rows_, write_pages_, write_lanes_, copy_from_, copy_to_,
-      head_rows_;
-  DeviceArray<Run> runs_;
+      head_rows_, wanted_rows_;
+  DeviceArray<Run> runs_, wanted_runs_;
 };
 
 }  // namespace foretoken

@@ -5,9 +5,10 @@
 namespace foretoken::cpu {
 
 void CpuBackend::gather_rows(View x, const std::int32_t* index, View y) {
+  const std::size_t bytes = static_cast<std::size_t>(y.cols) * size_of(y.dtype);
   for_rows(y.rows, y.cols, [&](std::int64_t begin, std::int64_t rows, int) {
     for (std::int64_t m = begin; m < begin + rows; ++m)
-      std::memcpy(y.row<float>(m), x.row<float>(index[m]), static_cast<std::size_t>(y.cols) * sizeof(float));
+      std::memcpy(y.slice_rows(m, 1).data, x.slice_rows(index[m], 1).data, bytes);
   });
 }
 

@@ -99,6 +99,15 @@ TEST("rows: gathering and scattering move exactly the rows named") {
                 A == DType::Float64 ? sum + dy[m * C + c] : static_cast<float>(sum) + static_cast<float>(dy[m * C + c]);
           }
         check_equal("y", bench.read(y), gathered);
+
+        const DType T = bench.activation();
+        const Values rounded_x = rounded(x, T);
+        const View rounded_y = bench.output(T, M, C);
+        bench->gather_rows(bench.input(T, N, C, rounded_x), bench.array(index), rounded_y);
+        Values of_rounded;
+        for (std::int32_t m : index)
+          for (double value : rows_of(rounded_x, C, m, 1)) of_rounded.push_back(value);
+        check_equal("y in T", bench.read(rounded_y), of_rounded);
         check_equal("dx", bench.read(dx), scattered);
       }
   });

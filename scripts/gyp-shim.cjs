@@ -9,7 +9,7 @@ const root = resolve(__dirname, '..')
 const arch = process.argv.find((argument) => argument.startsWith('--arch='))?.slice('--arch='.length)
 const args = ['compile', '--out', join(process.cwd(), 'cmake'), '--config', 'Release', '--target', 'foretoken']
 if (arch) args.push('--arch', arch)
-args.push('--CDFORETOKEN_STATIC_RUNTIME=ON', `--CDFORETOKEN_OUTPUT=${join(process.cwd(), 'build', 'Release')}`)
+args.push('--CDFORETOKEN_STATIC_LIBSTDCXX=ON', `--CDFORETOKEN_OUTPUT=${join(process.cwd(), 'build', 'Release')}`)
 execFileSync(process.execPath, [join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js'), ...args], {
   cwd: root,
   stdio: 'inherit',

@@ -1,8 +1,8 @@
 // `npm run prebuild`: the binaries that are published, in prebuilds/<platform>-<arch>/: the addon, stripped, and the CUDA
 // library where it has been built. Everything happens in build/prebuild, so build/Release stays as it is.
 //
-// `npm run prebuild -- --reuse` takes the addon of build/Release instead of compiling: quick, for tests of the package.
-// It is linked with this system's libstdc++ and must not be published.
+// `npm run prebuild -- --reuse` takes the addon of build/Release instead of compiling it anew: quick, for tests of the
+// package.
 
 import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -48,7 +48,7 @@ export async function prebuild({ folder = root, reuse = false } = {}) {
 if (isProgram(import.meta)) {
   const { values } = parseArgs({ options: { reuse: { type: 'boolean' } } })
   const target = await prebuild(values)
-  const problems = values.reuse ? [] : checkBinaries(target)
+  const problems = checkBinaries(target)
   if (problems.length > 0) quit(problems.join('\n'))
   say(`${target} is ready`)
 }

@@ -24,7 +24,7 @@ std::int64_t attention_path_floats(std::int64_t longest_path, int head_dim) {
 
 std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim) {
   return 3 * (padded(longest_path) + kPagePositions) * padded(head_dim) +
-         kQueryTile * (3 * padded(head_dim) + 2 * 4 * kPagePositions);
+         kGradientTile * (3 * padded(head_dim) + 2 * 4 * kPagePositions);
 }
 
 std::size_t CpuBackend::page_bytes(const AttentionShape& shape) const {

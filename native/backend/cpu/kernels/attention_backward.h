@@ -97,37 +97,40 @@ void attention_backward(const AttentionPiece& piece) {
   float* dkeys = piece.dpath;                     // (positions, Dp)
   float* dvalues = dkeys + positions * Dp;
   // One tile of queries.
-  T* q = (T*)floats(kQueryTile * Dp);             // (kQueryTile, Dp), along d
-  T* upstream = (T*)floats(kQueryTile * Dp);
-  T* q_rows = q;                                  // (kQueryTile / unit, Dp) units along the queries
+  T* q = (T*)floats(kGradientTile * Dp);             // (kGradientTile, Dp), along d
+  T* upstream = (T*)floats(kGradientTile * Dp);
+  T* q_rows = q;                                  // (kGradientTile / unit, Dp) units along the queries
   T* upstream_rows = upstream;
   if constexpr (unit > 1) {                       // the second half of the same memory
-    q_rows += kQueryTile * Dp;
-    upstream_rows += kQueryTile * Dp;
+    q_rows += kGradientTile * Dp;
+    upstream_rows += kGradientTile * Dp;
   }
-  float* dq = floats(kQueryTile * Dp);
-  float* p = floats(kQueryTile * step);           // (kQueryTile, step)
-  float* ds = floats(kQueryTile * step);
+  float* dq = floats(kGradientTile * Dp);
+  float* p = floats(kGradientTile * step);           // (kGradientTile, step)
+  float* ds = floats(kGradientTile * step);
 
   // By 16 queries, as `mix` wants them.
-  static_assert(kQueryTile % unit == 0 && kQueryTile <= 2 * kLanes);
-  const T* q_blocks[] = {q_rows, q_rows + kLanes * Dp};
-  const T* upstream_blocks[] = {upstream_rows, upstream_rows + kLanes * Dp};
+  static_assert(kGradientTile % kLanes == 0);
+  const T *q_blocks[kGradientTile / kLanes], *upstream_blocks[kGradientTile / kLanes];
+  for (int b = 0; b < kGradientTile / kLanes; ++b) {
+    q_blocks[b] = q_rows + b * kLanes * Dp;
+    upstream_blocks[b] = upstream_rows + b * kLanes * Dp;
+  }
 
   gather_path<T>(piece, path);
   for (std::int64_t i = 0; i < 2 * positions * Dp; i += kLanes) store(dkeys + i, zero());
 
   // Tiles of rows times heads; where the heads alone are more than a tile, of heads.
-  const int heads_at_once = G < kQueryTile ? G : kQueryTile;
-  const std::int32_t rows_at_once = kQueryTile / heads_at_once;
+  const int heads_at_once = G < kGradientTile ? G : kGradientTile;
+  const std::int32_t rows_at_once = kGradientTile / heads_at_once;
   for (std::int32_t n = 0; n < run.count; n += rows_at_once)
     for (int g = 0; g < G; g += heads_at_once) {
       const int heads = G - g < heads_at_once ? G - g : heads_at_once;
       const int rows = run.count - n < rows_at_once ? run.count - n : rows_at_once;
       const int queries = rows * heads, whole_units = (queries + unit - 1) / unit * unit;
-      float delta[kQueryTile], lse[kQueryTile];
-      const T* q_of[kQueryTile] = {};
-      const float* upstream_of[kQueryTile] = {};
+      float delta[kGradientTile], lse[kGradientTile];
+      const T* q_of[kGradientTile] = {};
+      const float* upstream_of[kGradientTile] = {};
       for (int m = 0; m < queries; ++m) {
         const std::int64_t row = run.row + n + m / heads;
         const int head = piece.kv_head * G + g + m % heads;

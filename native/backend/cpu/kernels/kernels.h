@@ -14,6 +14,7 @@ enum class Isa : std::uint8_t;
 
 constexpr int kPagePositions = 16;        // P: the lanes of one vector
 constexpr int kQueryTile = 24;            // rows times query heads of one kv head that attention takes at a time
+constexpr int kGradientTile = 48;         // the same in its backward pass
 constexpr int kGreatestTopK = 64;
 constexpr int kWeightChunk = 256;         // sampling weights that are summed before a draw looks among them
 

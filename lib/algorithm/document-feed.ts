@@ -64,6 +64,11 @@ export class DocumentFeed {
     return this.pending[0]?.epoch ?? this.stream.cursor().epoch
   }
 
+  /** What has been left out so far, by reason: bad records by their kind, and texts that the tokenizer cannot keep. */
+  get leftOut(): Record<string, number> {
+    return { ...this.stream.skipped, tokenizer: this.skipped }
+  }
+
   /** The next document; undefined when there are no more. */
   async next(): Promise<FedDocument | undefined> {
     while (this.pending.length === 0) {

@@ -15,6 +15,8 @@ export interface TextStream {
   next(): Promise<IteratorResult<TextRecord, undefined>>
   /** Where the stream stands, as JSON; it must have an `epoch`. */
   cursor(): { epoch: number }
+  /** Records left out so far, by what was wrong with them. */
+  readonly skipped?: Readonly<Record<string, number>>
   /** Closes what is open. */
   return?(): Promise<unknown>
 }

@@ -42,6 +42,7 @@ export interface DifficultyIndexResult {
   /** Their tokens. */
   tokens: number
   /** Documents left out. */
+  /** Bad records, and documents that the tokenizer cannot keep. */
   skipped: number
   /** Of all entropies. */
   statistics: DifficultyStatistics
@@ -89,7 +90,8 @@ export async function buildDifficultyIndex(options: DifficultyIndexOptions): Pro
   }
 
   try {
-    for await (const record of corpus.stream({ part })) {
+    const stream = corpus.stream({ part })
+    for await (const record of stream) {
       signal?.throwIfAborted()
       if (seen.size >= (options.maxDocuments ?? Number.POSITIVE_INFINITY)) break
       if (seen.has(record.hash)) continue
@@ -104,6 +106,8 @@ export async function buildDifficultyIndex(options: DifficultyIndexOptions): Pro
       if (batched >= batchTokens) await finishBatch()
     }
     if (batch.length > 0) await finishBatch()
+    const { empty: _, ...bad } = stream.skipped
+    result.skipped += Object.values(bad).reduce((sum, count) => sum + count, 0)
     await writer.finish()
   } catch (error) {
     await writer.discard()

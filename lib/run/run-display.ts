@@ -59,6 +59,16 @@ export class RunDisplay {
   }
 }
 
+/** What the corpus has left out so far, in words; undefined where nothing was. */
+export function skippedText(metrics: StepMetrics): string | undefined {
+  const prefix = 'corpus/skipped/'
+  const counts = Object.entries(metrics).filter(([name]) => name.startsWith(prefix))
+  if (counts.length === 0) return undefined
+  const total = counts.reduce((sum, [, count]) => sum + count, 0)
+  const reasons = counts.map(([name, count]) => `${name.slice(prefix.length)} ${count}`)
+  return `left out of the corpus: ${total} records (${reasons.join(', ')})`
+}
+
 /** An evaluation in a line. */
 export function evaluationText(step: number, { splits, seconds }: EvaluationReport): string {
   const parts = Object.entries(splits).flatMap(([name, { positions, prediction, reasoning }]) => {

@@ -5,6 +5,7 @@ import { readJsonLines } from './json-lines-log.js'
 import { type Chart, type ChartSeries, type Page, type PageTable, renderPage } from './page.js'
 import { formatCount, formatDuration } from './progress.js'
 import type { RunDirectory } from './run-directory.js'
+import { skippedText } from './run-display.js'
 import { writeAtomically } from './write-atomically.js'
 
 /** A line of samples.jsonl: an answer of a training step, or of the evaluation after it. */
@@ -25,6 +26,7 @@ export async function runPage(run: RunDirectory): Promise<Page> {
   const samples = await readJsonLines<SampleLine>(run.samples)
   // An evaluation alone, before the first step or after the text has ended, counts nothing.
   const last = metrics.findLast(({ num_tokens }) => num_tokens !== undefined)
+  const skipped = last && skippedText(last)
   const seconds = metrics.reduce((sum, { step_time = 0 }) => sum + step_time, 0)
   return {
     title: `${config.method} · ${run.path.split(/[\\/]/).at(-1)}`,
@@ -32,7 +34,8 @@ export async function runPage(run: RunDirectory): Promise<Page> {
       `${last?.step ?? 0} of ${config.steps} steps, ${formatCount(last?.num_tokens ?? 0)} tokens, ` +
       `${formatCount(last?.total_flops ?? 0).replace(/[a-z]?$/i, ' $&')}FLOP, ${formatDuration(seconds)} in steps, ` +
       `${formatCount(manifest.parameters)} parameters, ${manifest.deviceDescription}, ` +
-      `seed ${config.seed}, foretoken ${manifest.foretoken}.`,
+      `seed ${config.seed}, foretoken ${manifest.foretoken}.` +
+      (skipped === undefined ? '' : ` ${skipped[0]!.toUpperCase()}${skipped.slice(1)}.`),
     tables: [evaluationTable(metrics)],
     charts: runCharts(metrics),
     appendix: [beforeAndAfter(samples), latestAnswers(samples)],
@@ -64,7 +67,7 @@ function runCharts(metrics: readonly StepMetrics[]): Chart[] {
       unit: 'tokens',
       series: lines(metrics, { 'completions/mean_length': 'mean', 'completions/max_length': 'longest' }),
     },
-    { title: 'Loss', series: lines(metrics, { loss: 'loss', auxiliary_loss: 'next-token' }) },
+    { title: 'Loss', series: lines(metrics, lossNames) },
     { title: 'Gradient norm', series: lines(metrics, { grad_norm: 'before clipping' }) },
     { title: 'Throughput', unit: 'tokens/s', series: lines(metrics, { tokens_per_second: 'all parts' }) },
     {
@@ -94,6 +97,14 @@ function runCharts(metrics: readonly StepMetrics[]): Chart[] {
     },
   ]
   return charts.filter(({ series }) => series.length > 0)
+}
+
+const lossNames = {
+  loss: 'minimised',
+  'loss/policy': 'policy gradient',
+  'loss/auxiliary': 'next token',
+  'loss/traces': 'traces',
+  'loss/text': 'text',
 }
 
 function lines(metrics: readonly StepMetrics[], names: Record<string, string>, dashed = false): ChartSeries[] {

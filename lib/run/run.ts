@@ -14,7 +14,7 @@ import { copyTokenizer, noDocuments, tokenizerFolder } from './open-parts.js'
 import type { ProgressStream } from './progress.js'
 import { configChanges, manifestChanges, refuseChanges } from './resume-check.js'
 import { RunDirectory, shown } from './run-directory.js'
-import { RunDisplay } from './run-display.js'
+import { RunDisplay, skippedText } from './run-display.js'
 import { evaluationOptions } from './run-evaluation.js'
 import { RunLock } from './run-lock.js'
 import { RunLogs } from './run-logs.js'
@@ -197,6 +197,8 @@ async function train(
     await logs.close()
   }
   display.end()
+  const skipped = metrics && skippedText(metrics)
+  if (skipped !== undefined) display.note(skipped)
   if (config.logging.report) {
     await writeRunReport(run)
     display.note(`report: ${shown(run.report)}`)

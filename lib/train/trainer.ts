@@ -167,6 +167,9 @@ export class Trainer implements AsyncIterable<StepMetrics> {
       tokens_per_second: meter.tokens / seconds,
     }
     for (const [part, time] of Object.entries(stopwatch.seconds)) metrics[`seconds/${part}`] = time
+    for (const [reason, count] of Object.entries(this.feed.leftOut)) {
+      if (count > 0) metrics[`corpus/skipped/${reason}`] = count
+    }
     if (plan.samples && plan.samples.length > 0) {
       this.tell({ kind: 'samples', step: this.done, samples: plan.samples })
     }

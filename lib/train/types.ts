@@ -106,6 +106,9 @@ export interface TrainerEvaluation extends EvaluationOptions {
  * `rpt/accuracy/easy|medium|hard`, `rpt/groups`, `rpt/groups_trained`, `rpt/tries`, `rpt/documents`.
  * `ntp`: `documents`. `sft`: `documents`, `traces`.
  *
+ * Where the corpus leaves records out instead of stopping: `corpus/skipped/json|field|encoding|size|empty|tokenizer`,
+ * counted since the run began.
+ *
  * With an evaluation: `eval/<split>/prediction`, `eval/<split>/reasoning`, and the others of `evaluationMetrics`.
  */
 export interface StepMetrics {

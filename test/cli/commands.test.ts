@@ -1,4 +1,4 @@
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { appendFile, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DifficultyIndex } from '../../lib/corpus/difficulty-index.js'
 import { Engine } from '../../lib/engine/engine.js'
@@ -158,6 +158,11 @@ describe('foretoken filter', () => {
     expect(stdout).toContain('60 documents (0 left out)')
     expect(stdout).toMatch(/^hard +1\.5 +\d+\.\d %$/m)
     expect(stdout).toMatch(/█/)
+    await appendFile(world.path('spoilt.jsonl'), '{"text": "a b c"}\n{"text":\n')
+    const spoilt = ['filter', 'model', 'spoilt.jsonl', '-o', 'x.index']
+    expect((await foretoken(spoilt, world.folder)).stderr).toContain('spoilt.jsonl:2: ')
+    const { stdout: skipping } = await foretoken([...spoilt, '--skip-bad'], world.folder)
+    expect(skipping).toContain('1 documents (1 left out)')
   })
 })
 

@@ -72,6 +72,22 @@ describe('foretoken train', () => {
     expect(textsOf(html, 'td')).toContain(first.truth)
   })
 
+  it('stops at a bad record with its file and line, or leaves it out and says how many', async () => {
+    const good = await readFile(world.path('corpus.jsonl'), 'utf8')
+    await writeFile(world.path('spoilt.jsonl'), `{"title": "no text"}\n{"text": \n{"text": ["a"]}\n${good}`)
+    const args = ['train', 'run.yaml', '--corpus.sources', 'spoilt.jsonl', '--output', 'spoilt', '--steps', '1']
+    const stopped = await foretoken([...args, '--evaluation.enabled', 'false'], world.folder)
+    expect(stopped.status).toBe(1)
+    expect(stopped.stderr).toMatch(/error INVALID_DATA: .*spoilt\.jsonl:1: .*onBadRecord: skip/)
+    const flags = ['--evaluation.enabled', 'false', '--corpus.on-bad-record', 'skip', '--overwrite']
+    const { status, stderr } = await foretoken([...args, ...flags], world.folder)
+    expect(status, stderr).toBe(0)
+    expect(stderr).toContain('left out of the corpus: 3 records (json 1, field 2)\n')
+    const [metrics] = await readLines(world.path('spoilt', 'metrics.jsonl'))
+    expect(metrics).toMatchObject({ 'corpus/skipped/json': 1, 'corpus/skipped/field': 2 })
+    expect(await readFile(world.path('spoilt', 'report.html'), 'utf8')).toContain('Left out of the corpus: 3 records')
+  })
+
   it('refuses to write into a run that is there, unless told to replace it', async () => {
     const refused = await foretoken(['train', 'run.yaml'], world.folder)
     expect(refused.status).toBe(1)

@@ -6,7 +6,8 @@ namespace foretoken::cuda {
 namespace {
 
 // y[m] = x[index[m]]
-FORETOKEN_KERNEL void gather_rows_kernel(Matrix<const float> x, const std::int32_t* index, Matrix<float> y, Chunks chunks) {
+template <typename T>
+FORETOKEN_KERNEL void gather_rows_kernel(Matrix<const T> x, const std::int32_t* index, Matrix<T> y, Chunks chunks) {
   for_chunks(chunks, [&](std::int64_t m, std::int64_t c, std::int64_t count) {
     float v[kChunk];
     load_chunk(x.row(index[m]) + c, count, x.aligned, v);
@@ -31,7 +32,10 @@ FORETOKEN_KERNEL void scatter_add_rows_kernel(Matrix<const float> dy, const std:
 
 void CudaBackend::gather_rows(View x, const std::int32_t* index, View y) {
   const Chunks chunks = Chunks::of(y.rows, y.cols, false);
-  FORETOKEN_LAUNCH(*device_, gather_rows_kernel, chunks.grid(), matrix<const float>(x), index, matrix<float>(y), chunks);
+  with_type(y.dtype, [&](auto t) {
+    using T = decltype(t);
+    FORETOKEN_LAUNCH(*device_, (gather_rows_kernel<T>), chunks.grid(), matrix<const T>(x), index, matrix<T>(y), chunks);
+  });
 }
 
 void CudaBackend::scatter_add_rows(View dy, const std::int32_t* index, View dx) {

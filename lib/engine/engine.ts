@@ -1,3 +1,4 @@
+import { type ChosenDevice, chooseDevice } from './choose-device.js'
 import { type LossTerm, packLossTerms } from './loss-terms.js'
 import type { ModelConfig } from './model-config.js'
 import { NativeCalls } from './native-calls.js'
@@ -73,8 +74,10 @@ export class Engine implements AsyncDisposable {
   static async open(directory: string, options: EngineOptions = {}): Promise<Engine> {
     if (typeof directory !== 'string' || directory === '') throw refuse('directory', 'a path', directory)
     const packed = packEngineOptions(options)
-    return Engine.#start(options, (calls) =>
-      calls.run({}, (native, handle, id, progress) => native.open(handle, id, progress, directory, packed)),
+    return Engine.#start(options, (calls, device) =>
+      calls.run({}, (native, handle, id, progress) =>
+        native.open(handle, id, progress, directory, { ...packed, ...device }),
+      ),
     )
   }
 
@@ -88,17 +91,22 @@ export class Engine implements AsyncDisposable {
     const text = typeof config === 'string' ? config : JSON.stringify(config)
     const initialisation = packInitialisation(options)
     const packed = packEngineOptions(options, ['seed', 'initialisation'])
-    return Engine.#start(options, (calls) =>
+    return Engine.#start(options, (calls, device) =>
       calls.run({}, (native, handle, id, progress) =>
-        native.create(handle, id, progress, text, initialisation, packed),
+        native.create(handle, id, progress, text, initialisation, { ...packed, ...device }),
       ),
     )
   }
 
-  static async #start(options: EngineOptions, load: (calls: NativeCalls) => Promise<NativeFacts>): Promise<Engine> {
+  static async #start(
+    options: EngineOptions,
+    load: (calls: NativeCalls, device: ChosenDevice) => Promise<NativeFacts>,
+  ): Promise<Engine> {
+    const { dtype = 'float32' } = options
+    const device = await chooseDevice(options.device)
     const calls = new NativeCalls()
     try {
-      return new Engine(calls, await load(calls), options.dtype ?? 'float32')
+      return new Engine(calls, await load(calls, device), dtype)
     } catch (error) {
       await calls.dispose()
       throw error

@@ -20,6 +20,7 @@ export type NativeProgress = (done: number, total: number) => void
 
 export interface NativeEngineOptions {
   device?: string | undefined
+  cudaLibrary?: string | undefined
   dtype?: string | undefined
   bfloat16State?: boolean | undefined
   threads?: number | undefined

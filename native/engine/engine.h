@@ -18,6 +18,7 @@ namespace foretoken {
 
 struct EngineOptions {
   std::string device = "auto";        // "auto", "cpu", "reference" (double precision, slow), "cuda", "cuda:1"
+  std::string cuda_library;           // libforetoken_cuda.so, tried and found good (lib/engine/cuda-probe.ts), for "cuda"
   DType dtype = DType::Float32;       // activations and products: Float32 or BFloat16
   bool bfloat16_state = false;        // bfloat16 masters and moments with stochastic rounding: 8 instead of 16 bytes each
   int threads = 0;                    // 0: affinity and cgroup decide

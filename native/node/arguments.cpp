@@ -58,6 +58,7 @@ EngineOptions read_engine_options(const Napi::Value& value) {
   const Fields fields(value, "options");
   EngineOptions options;
   fields.read("device", options.device);
+  fields.read("cudaLibrary", options.cuda_library);
   fields.read("dtype", options.dtype, kDTypes);
   fields.read("bfloat16State", options.bfloat16_state);
   fields.read("threads", options.threads);

@@ -1,10 +1,10 @@
-import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { cudaLibraryPlaces } from '../../lib/engine/cuda-library.js'
 import { probeCuda, runProbe } from '../../lib/engine/cuda-probe.js'
+import { compileLibrary, cudaStandIn } from '../support/cuda-stand-in.js'
 
 let folder = ''
 beforeAll(() => {
@@ -13,26 +13,8 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }))
 afterEach(() => vi.unstubAllEnvs())
 
-function compile(source: string, file: string): void {
-  const [compiler, ...flags] = (process.env.CXX || 'c++').split(' ')
-  execFileSync(compiler!, [...flags, '-shared', '-fPIC', source, '-o', file])
-}
-
-/** A library whose probe does what the C++ says. */
-function library(name: string, probe: string, { abi = 1, others = '' } = {}): string {
-  const [source, file] = [join(folder, `${name}.cpp`), join(folder, `${name}.so`)]
-  writeFileSync(
-    source,
-    `#include <cstddef>
-     #include <cstdio>
-     #include <cstdlib>
-     #include <unistd.h>
-     ${others}
-     extern "C" int foretoken_cuda_abi_version() { return ${abi}; }
-     extern "C" int foretoken_cuda_probe(char* reason, std::size_t size) { ${probe} }`,
-  )
-  compile(source, file)
-  return file
+function library(name: string, probe: string, options = {}): string {
+  return cudaStandIn(folder, name, probe, options)
 }
 
 describe('the probe of a CUDA library', () => {
@@ -75,9 +57,7 @@ describe('the probe of a CUDA library', () => {
   test('refuses a file that is no library, and one that is not ours', async () => {
     const text = join(folder, 'text.so')
     writeFileSync(text, 'I am text')
-    const other = join(folder, 'other.so')
-    writeFileSync(join(folder, 'other.cpp'), 'extern "C" int other() { return 1; }')
-    compile(join(folder, 'other.cpp'), other)
+    const other = compileLibrary(folder, 'other', 'extern "C" int other() { return 1; }')
     expect(await runProbe(text)).toMatchObject({ ok: false, devices: 0, reason: expect.stringContaining(text) })
     expect((await runProbe(other)).reason).toContain("is not foretoken's CUDA library")
   })

@@ -14,6 +14,9 @@ struct Vectors256 {
   static FORETOKEN_INLINE Words broadcast(uint32_t word) {
     return reinterpret_cast<Words>(_mm256_set1_epi32(static_cast<int>(word)));
   }
+  static FORETOKEN_INLINE Words widen(Halves halves) {
+    return reinterpret_cast<Words>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(halves)));
+  }
   static FORETOKEN_INLINE Floats multiply_add(Floats a, Floats b, Floats sum) { return _mm256_fmadd_ps(a, b, sum); }
 };
 

@@ -7,35 +7,29 @@
 namespace foretoken::cpu {
 namespace {
 
-/// `lanes` neighbouring elements, of which `count` are there: the bits of float32, or of bfloat16 in the low halves.
+/// `lanes` neighbouring elements: the bits of float32, or of bfloat16 in the low halves.
 template <typename Product, bool from_bfloat16>
-FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64_t index, int64_t count) {
-  using Words = typename Product::Words;
-  using Halves = typename Product::Halves;
-  constexpr int lanes = Product::lanes;
-  Words words;
+FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64_t index) {
+  typename Product::Words words;
   if constexpr (from_bfloat16) {
-    const uint16_t* from = static_cast<const uint16_t*>(source) + index;
-    uint16_t padded[lanes] = {};
-    if (count < lanes) {
-      for (int64_t lane = 0; lane < count; ++lane) padded[lane] = from[lane];
-      from = padded;
-    }
-    words = __builtin_convertvector(load<Halves>(from), Words);
+    words = Product::widen(load<typename Product::Halves>(static_cast<const uint16_t*>(source) + index));
     if constexpr (!Product::bfloat16) words <<= 16;
+  } else if constexpr (Product::bfloat16) {
+    words = Product::widen(Product::narrow(load<typename Product::Floats>(static_cast<const float*>(source) + index)));
   } else {
-    const float* from = static_cast<const float*>(source) + index;
-    float padded[lanes] = {};
-    if (count < lanes) {
-      for (int64_t lane = 0; lane < count; ++lane) padded[lane] = from[lane];
-      from = padded;
-    }
-    words = load<Words>(from);
-    if constexpr (Product::bfloat16) {
-      words = __builtin_convertvector(round_to_bfloat16<Product>(load<typename Product::Floats>(from)), Words);
-    }
+    words = load<typename Product::Words>(static_cast<const float*>(source) + index);
   }
   return words;
+}
+
+/// The same where only `count` elements may be there; the others are zero.
+template <typename Product, bool from_bfloat16>
+FORETOKEN_INLINE typename Product::Words load_elements(const void* source, int64_t index, int64_t count) {
+  if (count >= Product::lanes) return load_elements<Product, from_bfloat16>(source, index);
+  constexpr int64_t size = from_bfloat16 ? 2 : 4;
+  char padded[Product::lanes * size] = {};
+  for (int64_t byte = 0; byte < count * size; ++byte) padded[byte] = static_cast<const char*>(source)[index * size + byte];
+  return load_elements<Product, from_bfloat16>(padded, 0);
 }
 
 /// Element (k, n) is source[k * stride + n]: a unit's halves come from two rows. Some rows go side by side, so that what
@@ -57,10 +51,20 @@ void pack_rows(const PackJob& job) {
             __builtin_prefetch(source + (k * job.stride + column) * (from_bfloat16 ? 2 : 4));
           }
         }
-        for (int64_t k = k_begin; k < k_end; k += per_unit, into += unit_bytes) {
-          auto words = load_elements<Product, from_bfloat16>(job.source, k * job.stride + column, left);
+        const int64_t stride = job.stride;
+        int64_t k = k_begin;
+        if (left >= lanes) {
+          for (int64_t index = k * stride + column; k + per_unit <= k_end; k += per_unit, into += unit_bytes) {
+            auto words = load_elements<Product, from_bfloat16>(job.source, index);
+            if constexpr (per_unit == 2) words |= load_elements<Product, from_bfloat16>(job.source, index + stride) << 16;
+            store(into, words);
+            index += per_unit * stride;
+          }
+        }
+        for (; k < k_end; k += per_unit, into += unit_bytes) {
+          auto words = load_elements<Product, from_bfloat16>(job.source, k * stride + column, left);
           if (per_unit == 2 && k + 1 < k_end) {
-            words |= load_elements<Product, from_bfloat16>(job.source, (k + 1) * job.stride + column, left) << 16;
+            words |= load_elements<Product, from_bfloat16>(job.source, (k + 1) * stride + column, left) << 16;
           }
           store(into, words);
         }

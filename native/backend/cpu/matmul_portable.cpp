@@ -18,6 +18,7 @@ struct Vectors128 {
 #endif
 
   static FORETOKEN_INLINE Words broadcast(uint32_t word) { return Words{word, word, word, word}; }
+  static FORETOKEN_INLINE Words widen(Halves halves) { return __builtin_convertvector(halves, Words); }
 
   // The vector extension has no fused form; with contraction off the compiler would not make one of it.
   static FORETOKEN_INLINE Floats multiply_add(Floats a, Floats b, Floats sum) {

@@ -8,6 +8,7 @@
 //   tile_rows, panel_vectors  the tile of sums: rows by vectors
 //   group_rows                of a packed left operand: whole tiles and whole vectors
 //   broadcast(word)           a unit in every lane
+//   widen(halves)             Words of the same numbers
 //   multiply_add(a, b, sum)   sum + a b
 // and combines them with a way to multiply units, a `Product`: Float32 or WidenedBFloat16 below, or one of its own.
 

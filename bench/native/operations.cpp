@@ -203,7 +203,8 @@ void Bench::training() {
   const View gradient = a(1, parameters), master = a(1, parameters), m = a(1, parameters), variance = a(1, parameters);
   b.fill_zero(variance);
   memory("fill zero", 1, parameters * 4.0, [&] { b.fill_zero(gradient); });
-  memory("sum of squares", 1, parameters * 4.0, [&] { b.sum_squares(gradient); });
+  const Buffer sum(b, sizeof(double));
+  memory("sum of squares", 1, parameters * 4.0, [&] { b.sum_squares(gradient, static_cast<double*>(sum.data())); });
   AdamW options;
   options.learning_rate = 1e-6;
   memory("AdamW, float32", 1, parameters * 28.0, [&] { b.adamw(master, m, variance, gradient, options); });

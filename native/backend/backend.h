@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/view.h"
+#include "core/available_memory.h"
 
 namespace foretoken {
 
@@ -117,6 +118,7 @@ class Backend {
   virtual void download(void* host, const void* device, std::size_t bytes) = 0; // complete on return
   virtual void synchronize() = 0;
   virtual std::size_t scratch_bytes() const = 0;       // held by the backend itself
+  virtual std::size_t available_memory() const { return foretoken::available_memory(); }  // bytes that it could allocate now
 
   virtual void fill_zero(View x) = 0;
   virtual void convert(View from, View to) = 0;  // same rows and cols, any dtypes, rounding to nearest even
@@ -205,8 +207,8 @@ class Backend {
                       std::int32_t* tokens, View logprobs) = 0;
 
   // ---- update
-  /// Σ x² in float64 over fixed chunks in order; complete on return. NaN and infinity show in the result.
-  virtual double sum_squares(View x) = 0;
+  /// sum (device memory) = Σ x² in float64 over fixed chunks in order. NaN and infinity show in the result.
+  virtual void sum_squares(View x, double* sum) = 0;
   /// One AdamW update of master (any shape; float32, bfloat16 with stochastic rounding, or float64) from gradient A;
   /// moments m and v have the dtype of each other (float32, bfloat16 with stochastic rounding, or float64).
   virtual void adamw(View master, View m, View v, View gradient, const AdamW& options) = 0;

@@ -6,11 +6,9 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "core/available_memory.h"
 
 namespace foretoken {
-
-/// What the machine can give: physical memory available now, capped by the cgroup.
-std::size_t available_memory();
 
 /// Keeps account of what is held for which purpose and refuses, with numbers, what would not fit.
 class MemoryBudget {

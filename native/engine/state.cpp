@@ -25,7 +25,7 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
 
 Engine::State::State(ModelConfig model_config, const EngineOptions& engine_options)
     : options(engine_options), config(std::move(model_config)), backend(make_backend(options)),
-      budget(options.memory_limit > 0 ? options.memory_limit : available_memory()), parameters(config),
+      budget(options.memory_limit > 0 ? options.memory_limit : backend->available_memory()), parameters(config),
       head(*backend, config), work(*backend, budget) {
   if (options.batch_tokens < 1) fail(ErrorCode::InvalidArgument, "batchTokens must be at least 1");
 }

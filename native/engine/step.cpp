@@ -5,6 +5,21 @@
 
 namespace foretoken {
 
+namespace {
+
+/// Σ x² of each tensor, all of them fetched at once: one wait for the device.
+std::vector<double> squared_norms(Backend& backend, const ParameterStore& tensors) {
+  std::vector<double> squares(tensors.count());
+  const std::size_t bytes = squares.size() * sizeof(double);
+  const Buffer sums(backend, bytes);
+  for (std::size_t i = 0; i < squares.size(); ++i)
+    backend.sum_squares(tensors[i], static_cast<double*>(sums.data()) + i);
+  backend.download(squares.data(), sums.data(), bytes);
+  return squares;
+}
+
+}  // namespace
+
 StepResult Engine::step(const StepOptions& options) {
   State& state = *state_;
   const auto require = [](bool holds, const char* what) {
@@ -20,12 +35,12 @@ StepResult Engine::step(const StepOptions& options) {
   Backend& backend = *state.backend;
 
   double sum = 0;
-  for (std::size_t i = 0; i < state.gradients.count(); ++i) {
-    const double squares = backend.sum_squares(state.gradients[i]);
-    if (!std::isfinite(squares))
+  const std::vector<double> squares = squared_norms(backend, state.gradients);
+  for (std::size_t i = 0; i < squares.size(); ++i) {
+    if (!std::isfinite(squares[i]))
       fail(ErrorCode::NonFinite, "update ", state.updates + 1, ": the gradient of ", state.parameters.specs[i].name,
            " is not finite. No weight was changed; zeroGradients() drops the gradients");
-    sum += squares;
+    sum += squares[i];
   }
   StepResult result;
   result.grad_norm = std::sqrt(sum);

@@ -76,7 +76,7 @@ class CpuBackend final : public Backend {
   void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
               std::int32_t* tokens, View logprobs) override;
 
-  double sum_squares(View x) override;
+  void sum_squares(View x, double* sum) override;
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override;
   void average(View average, View x, double tau) override;
 

@@ -47,7 +47,7 @@ void adamw_in_float64(const AdamWRange& range, DType master, DType moments, cons
 }  // namespace
 
 // Pieces of 4096 elements of a row (of the whole, where it is contiguous), added in order.
-double CpuBackend::sum_squares(View x) {
+void CpuBackend::sum_squares(View x, double* sum) {
   constexpr std::int64_t piece = 4096;
   const std::int64_t rows = x.contiguous() ? 1 : x.rows, cols = x.contiguous() ? x.elements() : x.cols;
   const std::int64_t pieces = (cols + piece - 1) / piece;
@@ -65,9 +65,8 @@ double CpuBackend::sum_squares(View x) {
       }
     }
   });
-  double total = 0;
-  for (std::int64_t task = 0; task < rows * pieces; ++task) total += sums[task];
-  return total;
+  *sum = 0;
+  for (std::int64_t task = 0; task < rows * pieces; ++task) *sum += sums[task];
 }
 
 void CpuBackend::adamw(View master, View m, View v, View gradient, const AdamW& options) {

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/device/device.h"
+#include "backend/cuda/matmul.h"
 
 namespace foretoken::cuda {
 
@@ -25,7 +26,8 @@ class CudaBackend final : public Backend {
   void upload(void* device, const void* host, std::size_t bytes) override { device_->upload(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { device_->download(host, device, bytes); }
   void synchronize() override { device_->synchronize(); }
-  std::size_t scratch_bytes() const override { return scratch_bytes_; }
+  std::size_t scratch_bytes() const override { return scratch_bytes_ + (library_ ? library_->workspace_bytes() : 0); }
+  std::size_t available_memory() const override { return device_->available_memory(); }
   void fill_zero(View x) override;
 
   // convert.cu
@@ -90,7 +92,7 @@ class CudaBackend final : public Backend {
               std::int32_t* tokens, View logprobs) override;
 
   // sum_squares.cu
-  double sum_squares(View x) override;
+  void sum_squares(View x, double* sum) override;
 
   // adamw.cu, average.cu
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override;
@@ -103,8 +105,11 @@ class CudaBackend final : public Backend {
   /// total (1, cols) += the rows of parts (count, cols), in order; float32.
   void add_parts(const float* parts, std::int64_t count, std::int64_t cols, View total);
 
+  void multiply(const Product& product);
+
   std::unique_ptr<Device> device_;
   DType dtype_;
+  std::unique_ptr<MatmulLibrary> library_;  // null: products are our own kernels'
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
 };

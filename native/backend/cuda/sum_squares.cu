@@ -1,5 +1,3 @@
-#include <vector>
-
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/launch.h"
 #include "backend/cuda/device/reduce.h"
@@ -42,11 +40,11 @@ FORETOKEN_KERNEL void add_sums_kernel(const double* sums, std::int64_t count, do
 
 }  // namespace
 
-double CudaBackend::sum_squares(View x) {
-  if (x.elements() == 0) return 0;
+void CudaBackend::sum_squares(View x, double* sum) {
+  if (x.elements() == 0) return device_->clear(sum, 1, sizeof *sum, 0);
   const std::int64_t rows = x.contiguous() ? 1 : x.rows, cols = x.contiguous() ? x.elements() : x.cols;
   const std::int64_t per_row = (cols + kPiece - 1) / kPiece, pieces = rows * per_row;
-  double* sums = static_cast<double*>(scratch(static_cast<std::size_t>(pieces + 1) * sizeof(double)));
+  double* sums = static_cast<double*>(scratch(static_cast<std::size_t>(pieces) * sizeof(double)));
   const View flat(x.data, x.dtype, rows, cols, x.stride);
   const auto launch_for = [&](auto t) {
     using T = decltype(t);
@@ -54,10 +52,7 @@ double CudaBackend::sum_squares(View x) {
   };
   if (x.dtype == DType::Float64) launch_for(double());
   else with_type(x.dtype, launch_for);
-  FORETOKEN_LAUNCH(*device_, add_sums_kernel, (Grid{1, kThreads}), sums, pieces, sums + pieces);
-  double total = 0;
-  device_->download(&total, sums + pieces, sizeof total);
-  return total;
+  FORETOKEN_LAUNCH(*device_, add_sums_kernel, (Grid{1, kThreads}), sums, pieces, sum);
 }
 
 }  // namespace foretoken::cuda

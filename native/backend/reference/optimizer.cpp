@@ -17,11 +17,10 @@ void store(View x, std::int64_t row, std::int64_t col, double value, std::uint32
 
 }  // namespace
 
-double ReferenceBackend::sum_squares(View x) {
-  double sum = 0;
+void ReferenceBackend::sum_squares(View x, double* sum) {
+  *sum = 0;
   for (std::int64_t n = 0; n < x.rows; ++n)
-    for (std::int64_t c = 0; c < x.cols; ++c) sum += get(x, n, c) * get(x, n, c);
-  return sum;
+    for (std::int64_t c = 0; c < x.cols; ++c) *sum += get(x, n, c) * get(x, n, c);
 }
 
 // g = gradient · gradient_scale, m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g²,

@@ -81,7 +81,7 @@ class ReferenceBackend final : public Backend {
               std::int32_t* tokens, View logprobs) override;
 
   // optimizer.cpp
-  double sum_squares(View x) override;
+  void sum_squares(View x, double* sum) override;
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override;
   void average(View average, View x, double tau) override;
 };

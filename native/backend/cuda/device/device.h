@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backend/cuda/device/emulator.h"
 
@@ -16,6 +17,7 @@ class Device {
   virtual std::string name() const = 0;         // "cuda:0"
   virtual std::string description() const = 0;  // the GPU's name and memory
   virtual int multiprocessors() const = 0;
+  virtual std::size_t available_memory() const = 0;  // bytes that can be allocated now
 
   virtual void* allocate(std::size_t bytes) = 0;  // 256-byte aligned; Error OutOfMemory with numbers
   virtual void release(void* data) noexcept = 0;
@@ -34,7 +36,15 @@ class Device {
 /// Host memory and the emulator, for tests.
 std::unique_ptr<Device> make_host_device(ThreadOrder order);
 
-/// GPU `index`; throws DeviceUnavailable or OutOfMemory. Only in the library that nvcc builds.
-std::unique_ptr<Device> make_cuda_device(int index);
+// ---- The devices of a library that is opened at run time: GPUs (library/), or emulated ones in the library for tests.
+
+struct DeviceSurvey {
+  std::vector<int> usable;  // their indices
+  std::string text;         // a line for each device, or the sentence that says why there is none and what to do
+};
+DeviceSurvey survey_devices();
+
+/// Device `index`; throws DeviceUnavailable or OutOfMemory.
+std::unique_ptr<Device> make_device(int index);
 
 }  // namespace foretoken::cuda

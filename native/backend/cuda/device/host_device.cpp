@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "backend/cuda/device/device.h"
+#include "core/available_memory.h"
 #include "core/error.h"
 
 namespace foretoken::cuda {
@@ -14,6 +15,7 @@ class HostDevice final : public Device {
   std::string name() const override { return "cuda-host"; }
   std::string description() const override { return "CUDA kernels emulated on the host"; }
   int multiprocessors() const override { return 2; }
+  std::size_t available_memory() const override { return foretoken::available_memory(); }
 
   void* allocate(std::size_t bytes) override {
     constexpr std::size_t alignment = 256;

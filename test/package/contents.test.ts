@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { oldestGlibc } from '../../lib/engine/libc.js'
+import { glibcVersion, isOlder, oldestGlibc } from '../../lib/engine/libc.js'
 import { type Packed, pack, root } from './packed.js'
 
 const isLinux = process.platform === 'linux'
@@ -77,7 +77,12 @@ describe('the tarball', () => {
   })
 })
 
-describe.runIf(isLinux)('the prebuilt binary', () => {
+// Releases are built on Debian 12; a newer glibc gives its programs newer versions of symbols.
+const isReleaseSystem = isLinux && !isOlder('2.36', glibcVersion() ?? '99')
+const hasStaticLibrary =
+  isLinux && execFileSync('c++', ['-print-file-name=libstdc++.a'], { encoding: 'utf8' }).startsWith('/')
+
+describe.runIf(hasStaticLibrary)('the prebuilt binary', () => {
   const binary = () => join(folder, 'package', 'prebuilds', platform, 'foretoken.node')
   const loader = process.arch === 'x64' ? 'ld-linux-x86-64.so.2' : 'ld-linux-aarch64.so.1'
   const facts = () => ask('binary-facts.mjs', `m.binaryFacts(${JSON.stringify(binary())})`)
@@ -89,13 +94,13 @@ describe.runIf(isLinux)('the prebuilt binary', () => {
     expect(needed.filter((name) => !allowed.includes(name))).toEqual([])
   })
 
-  test('needs no newer glibc than is stated, and no libstdc++', () => {
-    const { newest } = facts() as { newest: Record<string, string> }
-    const [major, minor] = newest.GLIBC!.split('.').map(Number)
-    const [oldestMajor, oldestMinor] = oldestGlibc.split('.').map(Number)
-    expect(major).toBe(oldestMajor)
-    expect(minor).toBeLessThanOrEqual(oldestMinor!)
-    expect(newest).not.toHaveProperty('GLIBCXX')
+  test('needs no libstdc++ of the system', () => {
+    expect((facts() as { newest: object }).newest).not.toHaveProperty('GLIBCXX')
+  })
+
+  test.runIf(isReleaseSystem)('needs no newer glibc than is stated', () => {
+    const { newest } = facts() as { newest: { GLIBC: string } }
+    expect(isOlder(oldestGlibc, newest.GLIBC), `${newest.GLIBC} and ${oldestGlibc}`).toBe(false)
   })
 
   test('has no symbols for debuggers', () => {

@@ -17,7 +17,7 @@ export interface PlainScores {
 
 /**
  * Reads texts without any question, as in next-token prediction, all in one call; the text's first token (`<s>`) goes
- * before each where the tokenizer has one. The entropy is the difficulty of each position (METHOD: top 16).
+ * before each where the tokenizer has one. The entropy is the difficulty of each position (of the paper: top 16).
  */
 export async function scorePlain(
   engine: Pick<Engine, 'score'>,

@@ -10,7 +10,7 @@ import { type PolicyOptions, policyUpdates } from './rpt-updates.js'
 import { samplesOf } from './samples.js'
 import { drawTargets, type TargetOptions } from './targets.js'
 
-/** Reinforcement pre-training (arXiv 2506.08007); defaults are the paper's, and METHOD's where it is silent. */
+/** Reinforcement pre-training (arXiv 2506.08007); the defaults are the paper's, and the usual ones where it is silent. */
 export interface RptOptions extends PolicyOptions {
   /** How the question is put; default template v0 in the model's own chat template. */
   prompt?: PromptOptions

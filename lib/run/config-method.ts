@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { sources } from './config-data.js'
 import { amount, count, section, share } from './config-parts.js'
 
-/** Reinforcement pre-training: METHOD's choices. */
+/** Reinforcement pre-training; the defaults are the paper's, and the usual ones where it is silent. */
 export const rptConfig = section('method rpt: groups, rewards and loss', {
   contextsPerStep: count().default(256).describe('positions (groups) per step'),
   rolloutsPerContext: count(2).default(8).describe('answers per position'),

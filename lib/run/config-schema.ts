@@ -5,7 +5,7 @@ import { engineConfig, modelConfig } from './config-model.js'
 import { count, path } from './config-parts.js'
 import { checkpointConfig, evaluationConfig, loggingConfig } from './config-run.js'
 
-/** The whole of a run: every key, its default and its text. METHOD's choices are the defaults. */
+/** The whole of a run: every key, its default and its text. The defaults are those of the paper's recipe. */
 export const configSchema = z.strictObject({
   method: z
     .enum(['rpt', 'ntp', 'sft'])

@@ -4,7 +4,7 @@ import type { RunConfig, RunConfigInput } from './config-schema.js'
 export type Preset = Omit<RunConfigInput, 'model'>
 
 /**
- * METHOD's choices by name. `rpt` is the schema itself. The controls see the same text in the same order; a single
+ * The defaults of each method, by name. `rpt` is the schema itself. The controls see the same text in the same order; a single
  * update of next-token training is far smaller than one of RPT, hence their own learning rate and warm-up.
  */
 export const presets: Readonly<Record<RunConfig['method'], Preset>> = {

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { examine } from '../doctor/examine.js'
 import type { DoctorReport } from '../doctor/report.js'
+import { oldestGlibc } from '../engine/libc.js'
 import { addModelOptions, engineFlags, type ModelFlags } from './model-options.js'
 import { printResult } from './print.js'
 
@@ -31,7 +32,7 @@ function reportText({ versions, binary, cpu, memory, gpu, selfTest, advice }: Do
   const facts: [string, string][] = [
     ['foretoken', foretoken],
     ['Node', `${node}, Node-API ${nodeApi ?? 'unknown'}`],
-    ['system', `${platform}${libc === null ? '' : `, ${libc}`}`],
+    ['system', platform + libcText(platform, libc)],
     ['native core', 'problem' in binary ? 'could not be loaded' : binary.file],
     ['CPU', `${cpu.model}, ${count(cpu.processors, 'processor')}`],
     ['in use', cpu.threads === null ? 'nothing' : `${cpu.instructionSet}, ${count(cpu.threads, 'thread')}`],
@@ -61,6 +62,11 @@ function gpuLines({ devices, driver, libraries, cuda }: DoctorReport['gpu']): [s
     ...libraries.map(({ name, path }): [string, string] => [name, path ?? 'not found']),
     ['CUDA library', cuda === null ? 'not installed' : `${cuda.library}\n${' '.repeat(17)}${cuda.reason}`],
   ]
+}
+
+function libcText(platform: string, libc: string | null): string {
+  if (!platform.startsWith('linux')) return ''
+  return libc === null ? ', without glibc' : `, ${libc} (${oldestGlibc} is needed)`
 }
 
 function count(number: number, noun: string): string {

@@ -43,8 +43,8 @@ function gpuAdvice({ devices, driver, libraries, cuda }: DoctorReport['gpu']): s
     ...(cuda !== null && !cuda.ok ? [`The GPU cannot be used: ${cuda.reason}`] : []),
     ...(cuda !== null && lacksProducts
       ? [
-          'libcublasLt was not found: install the CUDA toolkit (https://developer.nvidia.com/cuda-downloads) or the Python ' +
-            'package nvidia-cublas, and set LD_LIBRARY_PATH to the folder that has it.',
+          'libcublasLt, which multiplies matrices, was not found: install the CUDA toolkit or the Python package ' +
+            'nvidia-cublas, and set FORETOKEN_CUDA_LIBRARIES to the folder that has it where it is in no usual place.',
         ]
       : []),
   ]

@@ -16,7 +16,7 @@ export interface FoundLibrary {
 
 const wanted = [
   { purpose: 'driver', pattern: /^libcuda\.so\.1$/, name: 'libcuda.so.1' },
-  { purpose: 'matrix products', pattern: /^libcublasLt\.so\.\d+$/, name: 'libcublasLt.so' },
+  { purpose: 'matrix products', pattern: /^libcublasLt\.so\.1[23]$/, name: 'libcublasLt.so' },
 ] as const
 
 /** Where each is: every version in every folder that has one, in the order of `folders`. */
@@ -34,25 +34,27 @@ export async function findCudaLibraries(folders?: readonly string[]): Promise<Fo
 }
 
 /**
- * Folders that may hold them: what LD_LIBRARY_PATH and CUDA_PATH say, the CUDA toolkits, NVIDIA's Python packages (those
- * of the environment that is active, and the user's), and the linker's own.
+ * Folders that may hold them, as native/backend/cuda/cublaslt_search.cu looks: what FORETOKEN_CUDA_LIBRARIES, CUDA_HOME
+ * and CUDA_PATH say, what the linker searches, the CUDA toolkits, and NVIDIA's Python packages (of the environment that is
+ * active, the user's and the system's).
  */
 export async function libraryFolders(environment: NodeJS.ProcessEnv = process.env): Promise<string[]> {
-  const { LD_LIBRARY_PATH = '', CUDA_PATH, CUDA_HOME, VIRTUAL_ENV, CONDA_PREFIX } = environment
-  const toolkits = [
-    ...[CUDA_PATH, CUDA_HOME].filter((path) => path !== undefined && path !== ''),
-    ...(await entries('/usr/local', /^cuda(-[\d.]+)?$/)),
-  ]
+  const { FORETOKEN_CUDA_LIBRARIES, LD_LIBRARY_PATH, CUDA_HOME, CUDA_PATH, VIRTUAL_ENV, CONDA_PREFIX } = environment
+  const listed = (paths = '') => paths.split(':').filter((folder) => folder !== '')
+  const named = [CUDA_HOME, CUDA_PATH].filter((path) => path !== undefined && path !== '')
+  const toolkits = await entries('/usr/local', /^cuda(-[\d.]+)?$/)
   const pythons = [VIRTUAL_ENV, CONDA_PREFIX, join(homedir(), '.local'), '/usr/local', '/usr'].filter(
     (path) => path !== undefined && path !== '',
   )
   const packages = await Promise.all(pythons.map((path) => pythonFolders(path!)))
   const folders = [
-    ...LD_LIBRARY_PATH.split(':').filter((folder) => folder !== ''),
-    ...toolkits.flatMap((toolkit) => [join(toolkit!, 'lib64'), join(toolkit!, 'lib')]),
-    ...packages.flat(),
+    ...listed(FORETOKEN_CUDA_LIBRARIES),
+    ...named.map((toolkit) => join(toolkit!, 'lib64')),
+    ...listed(LD_LIBRARY_PATH),
     ...(await linkerFolders()),
     ...['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib/wsl/lib'],
+    ...toolkits.map((toolkit) => join(toolkit, 'lib64')),
+    ...packages.flat(),
   ]
   return [...new Set(folders)]
 }

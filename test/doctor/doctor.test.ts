@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { advice } from '../../lib/doctor/advice.js'
 import { findCudaLibraries, libraryFolders } from '../../lib/doctor/cuda-libraries.js'
@@ -104,22 +104,25 @@ describe('GPUs and their libraries', () => {
     expect(parseSmi('NVIDIA-SMI has failed because it could not talk to the driver\n')).toEqual({ devices: [] })
   })
 
-  test('are found in the folders of toolkits, Python packages and LD_LIBRARY_PATH, in this order of them', async () => {
+  test('are found in the folders of toolkits, the linker and Python packages, those that are named first', async () => {
     const venv = touch('venv', 'lib', 'python3.12', 'site-packages', 'nvidia', 'cublas', 'lib', 'libcublasLt.so.13')
     const toolkit = touch('cuda', 'lib64', 'libcublasLt.so.12')
-    const own = touch('own', 'libcuda.so.1')
-    touch('own', 'libcublasLt.so.12.8.4.1')
+    const driver = touch('driver', 'libcuda.so.1')
+    touch('driver', 'libcublasLt.so.12.8.4.1')
+    touch('driver', 'libcublasLt.so.11')
+    const own = touch('own', 'libcublasLt.so.13')
     const folders = await libraryFolders({
-      LD_LIBRARY_PATH: `${join(folder, 'own')}:`,
+      LD_LIBRARY_PATH: `${join(folder, 'driver')}:`,
       CUDA_PATH: join(folder, 'cuda'),
       VIRTUAL_ENV: join(folder, 'venv'),
+      FORETOKEN_CUDA_LIBRARIES: join(folder, 'own'),
     })
     const ours = folders.filter((each) => each.startsWith(folder))
-    expect(ours).toEqual([own, toolkit, join(toolkit, '..', '..', 'lib', 'x'), venv].map((file) => join(file, '..')))
+    expect(ours).toEqual([own, toolkit, driver, venv].map((file) => dirname(file)))
+    const product = (path: string) => ({ purpose: 'matrix products', name: basename(path), path })
     expect(await findCudaLibraries(ours)).toEqual([
-      { purpose: 'driver', name: 'libcuda.so.1', path: own },
-      { purpose: 'matrix products', name: 'libcublasLt.so.12', path: toolkit },
-      { purpose: 'matrix products', name: 'libcublasLt.so.13', path: venv },
+      { purpose: 'driver', name: 'libcuda.so.1', path: driver },
+      ...[own, toolkit, venv].map(product),
     ])
     expect(await findCudaLibraries([join(folder, 'nowhere')])).toEqual([
       { purpose: 'driver', name: 'libcuda.so.1', path: null },
@@ -161,7 +164,7 @@ describe('the advice', () => {
     says({ gpu: { ...report.gpu, cuda: null } }, 'CUDA library is not in this package')
     says({ gpu: { ...report.gpu, cuda: { ...cuda, ok: false, reason: 'too old' } } }, 'cannot be used: too old')
     const lacking = [{ ...libraries[0]!, path: null }]
-    says({ gpu: { ...report.gpu, libraries: lacking } }, 'libcublasLt was not found')
+    says({ gpu: { ...report.gpu, libraries: lacking } }, 'libcublasLt, which multiplies matrices, was not found')
     says({ gpu: { ...report.gpu, devices: [], driver: null } }, 'no NVIDIA driver')
   })
 })

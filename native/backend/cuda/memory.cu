@@ -6,13 +6,16 @@ namespace foretoken::cuda {
 CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype) : device_(std::move(device)), dtype_(dtype) {
   if (dtype != DType::Float32 && dtype != DType::BFloat16)
     fail(ErrorCode::InvalidArgument, "the GPU computes in float32 or bfloat16, not in ", name_of(dtype));
+  library_ = open_matmul_library(*device_);
 }
 
 CudaBackend::~CudaBackend() {
   if (scratch_) device_->release(scratch_);
 }
 
-std::string CudaBackend::description() const { return device_->description() + ", " + name_of(dtype_); }
+std::string CudaBackend::description() const {
+  return device_->description() + ", " + name_of(dtype_) + ", products by " + (library_ ? library_->name() : "our own kernels");
+}
 
 void* CudaBackend::scratch(std::size_t bytes) {
   if (bytes > scratch_bytes_) {

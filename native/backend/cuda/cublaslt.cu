@@ -1,0 +1,262 @@
+#include "backend/cuda/cublaslt.h"
+
+#include <algorithm>
+#include <bit>
+#include <compare>
+#include <vector>
+
+#include "backend/cuda/order_probe.h"
+#include "core/error.h"
+
+// cuBLASLt thinks in columns: a row-major (M, N) is its (N, M). So out = a · b becomes outᵀ = bᵀ · aᵀ, its A being our b
+// and its B our a, and a bias along our columns is one along its rows, as it wants it.
+namespace foretoken::cuda {
+
+using namespace cublaslt;
+
+namespace {
+
+constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+constexpr std::int64_t kRowBuckets[] = {16, 64, 256, 1024};  // beyond them, and where nothing better is as exact: the pinned one
+constexpr std::int64_t kPinnedRows = 4096;
+constexpr int kCandidates = 8;
+
+void check(Status status, const char* what) {
+  if (status != kSuccess) fail(ErrorCode::Internal, "cuBLASLt: ", what, " failed with status ", status);
+}
+
+int type_of(DType dtype) { return dtype == DType::BFloat16 ? kBFloat16 : kFloat32; }
+
+/// A library object that is destroyed with its owner.
+template <typename T>
+class Owned {
+ public:
+  Owned() = default;
+  Owned(T* object, Status (*destroy)(T*)) : object_(object), destroy_(destroy) {}
+  Owned(Owned&& other) noexcept : object_(std::exchange(other.object_, nullptr)), destroy_(other.destroy_) {}
+  Owned& operator=(Owned&& other) noexcept {
+    std::swap(object_, other.object_);
+    std::swap(destroy_, other.destroy_);
+    return *this;
+  }
+  ~Owned() { if (object_) destroy_(object_); }
+  T* get() const { return object_; }
+
+ private:
+  T* object_ = nullptr;
+  Status (*destroy_)(T*) = nullptr;
+};
+
+Owned<Layout> make_layout(const Functions& library, const View& x) {
+  Layout* layout = nullptr;
+  check(library.layout_create(&layout, type_of(x.dtype), static_cast<std::uint64_t>(x.cols), static_cast<std::uint64_t>(x.rows), x.stride),
+        "cublasLtMatrixLayoutCreate");
+  return {layout, library.layout_destroy};
+}
+
+/// The four matrices of a product.
+struct Layouts {
+  Owned<Layout> a, b, c, d;
+  Layouts(const Functions& library, const Product& product)
+      : a(make_layout(library, product.b)), b(make_layout(library, product.a)),
+        c(make_layout(library, product.residual ? product.residual : product.out)), d(make_layout(library, product.out)) {}
+};
+
+/// What every row of the matrix is aligned to, in bytes, 16 at most: a matter of its stride. 0 if it does not begin there.
+std::uint32_t alignment_of(const View& x) {
+  const auto stride = static_cast<std::uint64_t>(x.stride) * size_of(x.dtype);
+  const std::uint64_t alignment = std::min<std::uint64_t>(16, stride & (~stride + 1));
+  if (alignment == 0) return 0;
+  return reinterpret_cast<std::uintptr_t>(x.data) % alignment == 0 ? static_cast<std::uint32_t>(alignment) : 0;
+}
+
+}  // namespace
+
+struct CublasLt::Key {
+  Product::Kind kind;
+  std::int64_t cols, depth;  // depth 0: any, for gradients of weights, whose number of rows belongs to the shape instead
+  std::int64_t rows;         // 0: any
+  DType input, output;
+  bool bias, residual;
+  std::uint32_t alignment[4];  // of a, b, c, d as the library calls them
+  auto operator<=>(const Key&) const = default;
+};
+
+struct CublasLt::Entry {
+  Key key;
+  Owned<Description> description;
+  Owned<Preference> preference;
+  std::map<std::int64_t, std::optional<Choice>> choices;  // by bucket of rows, or of depth
+
+  std::vector<HeuristicResult> candidates(const Functions& library, Context* context, const Product& product) const {
+    const Layouts layouts(library, product);
+    HeuristicResult results[kCandidates];
+    int found = 0;
+    // Having none is an answer, which some versions give as a status.
+    if (library.heuristic(context, description.get(), layouts.a.get(), layouts.b.get(), layouts.c.get(), layouts.d.get(),
+                          preference.get(), kCandidates, results, &found) != kSuccess)
+      found = 0;
+    std::vector<HeuristicResult> usable;
+    for (int i = 0; i < found; ++i)
+      if (results[i].state == kSuccess) usable.push_back(results[i]);
+    return usable;
+  }
+
+  /// The algorithm with the workspace that this product needs, if it can do it.
+  std::optional<Choice> checked(const Functions& library, Context* context, const Product& product, const Algorithm& algorithm,
+                                std::size_t most_workspace) const {
+    const Layouts layouts(library, product);
+    HeuristicResult result{};
+    if (library.check(context, description.get(), layouts.a.get(), layouts.b.get(), layouts.c.get(), layouts.d.get(), &algorithm,
+                      &result) != kSuccess || result.workspace_bytes > most_workspace)
+      return std::nullopt;
+    return Choice{algorithm, result.workspace_bytes};
+  }
+};
+
+CublasLt::CublasLt(Device& device, const Functions& functions) : device_(device), functions_(functions) {
+  device_.enter();
+  if (const Status status = functions_.create(&context_); status != kSuccess)
+    fail(ErrorCode::DeviceUnavailable, functions_.path, " does not work with this GPU or its driver (cublasLtCreate: status ", status, ')');
+}
+
+CublasLt::~CublasLt() {
+  entries_.clear();
+  functions_.destroy(context_);
+  if (workspace_) device_.release(workspace_);
+}
+
+std::string CublasLt::name() const {
+  const std::size_t version = functions_.get_version();  // 130102 is 13.1.2
+  return "cuBLASLt " + std::to_string(version / 10000) + '.' + std::to_string(version / 100 % 100) + '.' + std::to_string(version % 100);
+}
+
+std::size_t CublasLt::workspace_bytes() const { return kWorkspaceBytes; }
+
+void* CublasLt::workspace() {
+  if (!workspace_) workspace_ = device_.allocate(kWorkspaceBytes);
+  return workspace_;
+}
+
+bool CublasLt::multiply(const Product& product) {
+  // A bias has the dtype of the result, and so has what is added.
+  if ((product.bias || product.residual) && product.out.dtype != DType::Float32) return false;
+  const bool gradient = product.kind == Product::Kind::BackwardWeight;
+  const View& residual = product.residual ? product.residual : product.out;
+  const Key key{product.kind,
+                product.out.cols,
+                gradient ? 0 : product.depth(),
+                gradient ? product.out.rows : 0,
+                product.a.dtype,
+                product.out.dtype,
+                static_cast<bool>(product.bias),
+                static_cast<bool>(product.residual),
+                {alignment_of(product.b), alignment_of(product.a), alignment_of(residual), alignment_of(product.out)}};
+  for (const std::uint32_t alignment : key.alignment)
+    if (alignment == 0) return false;
+  device_.enter();
+  Entry& entry = entry_for(key);
+  const std::optional<Choice> choice = choose(entry, product);
+  if (choice) queue(entry, product, *choice);
+  return choice.has_value();
+}
+
+CublasLt::Entry& CublasLt::entry_for(const Key& key) {
+  std::unique_ptr<Entry>& entry = entries_[key];
+  if (entry) return *entry;
+  auto made = std::make_unique<Entry>();
+  made->key = key;
+  Description* description = nullptr;
+  check(functions_.description_create(&description, kComputeFloat32, kFloat32), "cublasLtMatmulDescCreate");
+  made->description = {description, functions_.description_destroy};
+  Preference* preference = nullptr;
+  check(functions_.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
+  made->preference = {preference, functions_.preference_destroy};
+
+  const auto set = [&](int attribute, std::int32_t value) {
+    check(functions_.description_set(description, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
+  };
+  set(kTransposeA, key.kind == Product::Kind::Forward ? kTransposed : kAsStored);
+  set(kTransposeB, key.kind == Product::Kind::BackwardWeight ? kTransposed : kAsStored);
+  if (key.bias) set(kEpilogue, kEpilogueBias);
+
+  const auto prefer = [&](int attribute, const auto& value) {
+    check(functions_.preference_set(preference, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
+  };
+  const bool gradient = key.kind == Product::Kind::BackwardWeight;
+  prefer(kMaxWorkspace, std::uint64_t{gradient ? kWorkspaceBytes : 0});
+  prefer(kReductionMask, gradient ? kReductionInWorkspace : kReductionNone);
+  for (int i = 0; i < 4; ++i) prefer(kAlignmentA + i, key.alignment[i]);
+  entry = std::move(made);
+  return *entry;
+}
+
+std::optional<CublasLt::Choice> CublasLt::choose(Entry& entry, const Product& product) {
+  return entry.key.kind == Product::Kind::BackwardWeight ? choose_for_depth(entry, product) : choose_for_rows(entry, product);
+}
+
+std::optional<CublasLt::Choice> CublasLt::choose_for_rows(Entry& entry, const Product& product) {
+  const auto with_rows = [&](std::int64_t rows) {
+    Product other = product;
+    for (View* view : {&other.a, &other.out, &other.residual}) view->rows = rows;
+    return other;
+  };
+  const auto pinned = [&]() -> const std::optional<Choice>& {
+    const auto [place, fresh] = entry.choices.try_emplace(kPinnedRows);
+    if (fresh)
+      for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(kPinnedRows)))
+        if (!place->second && result.workspace_bytes == 0) place->second = Choice{result.algorithm};
+    return place->second;
+  };
+  const auto* bucket = std::lower_bound(std::begin(kRowBuckets), std::end(kRowBuckets), product.out.rows);
+  if (bucket == std::end(kRowBuckets)) return pinned();
+  const auto [place, fresh] = entry.choices.try_emplace(*bucket);
+  if (!fresh) return place->second;
+  place->second = pinned();
+  if (!place->second) return std::nullopt;
+  OrderProbe probe(device_, product);
+  queue(entry, probe.product(0), *place->second);
+  for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(*bucket))) {
+    if (result.workspace_bytes != 0) continue;
+    const Choice candidate{result.algorithm};
+    if (!entry.checked(functions_, context_, probe.product(1), result.algorithm, 0)) continue;
+    queue(entry, probe.product(1), candidate);
+    if (!probe.equal()) continue;
+    place->second = candidate;
+    break;
+  }
+  return place->second;
+}
+
+std::optional<CublasLt::Choice> CublasLt::choose_for_depth(Entry& entry, const Product& product) {
+  const auto with_depth = [&](std::int64_t depth) {
+    Product other = product;
+    other.a.rows = other.b.rows = depth;
+    return other;
+  };
+  const auto bucket = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(product.depth())));
+  const auto [place, fresh] = entry.choices.try_emplace(bucket);
+  if (fresh)
+    for (const HeuristicResult& result : entry.candidates(functions_, context_, with_depth(bucket)))
+      if (!place->second) place->second = Choice{result.algorithm, result.workspace_bytes};
+  if (!place->second) return std::nullopt;
+  if (auto choice = entry.checked(functions_, context_, product, place->second->algorithm, kWorkspaceBytes)) return choice;
+  // The workspace may grow with the depth.
+  const std::vector<HeuristicResult> own = entry.candidates(functions_, context_, product);
+  if (own.empty()) return std::nullopt;
+  return Choice{own.front().algorithm, own.front().workspace_bytes};
+}
+
+void CublasLt::queue(Entry& entry, const Product& product, const Choice& choice) {
+  const Layouts layouts(functions_, product);
+  if (product.bias)
+    check(functions_.description_set(entry.description.get(), kBiasPointer, &product.bias.data, sizeof(void*)), "setting the bias");
+  const float one = 1, factor = product.residual ? 1.0f : 0.0f;
+  const View& c = product.residual ? product.residual : product.out;
+  check(functions_.matmul(context_, entry.description.get(), &one, product.b.data, layouts.a.get(), product.a.data, layouts.b.get(),
+                          &factor, c.data, layouts.c.get(), product.out.data, layouts.d.get(), &choice.algorithm,
+                          choice.workspace_bytes ? workspace() : nullptr, choice.workspace_bytes, device_.stream()),
+        "cublasLtMatmul");
+}
+
+}  // namespace foretoken::cuda

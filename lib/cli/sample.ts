@@ -71,11 +71,17 @@ Examples:
           logprob: logprobs.reduce((sum, logprob) => sum + logprob, 0),
           stop,
         }))
-        printResult(flags.json, { answers }, () => answers.map((answer) => answer.text).join('\n---\n'))
+        printResult(flags.json, { answers }, () => answers.map(answerText).join('\n---\n'))
       } finally {
         await engine.dispose()
       }
     })
+}
+
+/** What was written, and with --reason below it what counts as the prediction. */
+function answerText({ text, prediction }: { text: string; prediction?: string | null }): string {
+  if (prediction === undefined) return text
+  return `${text}\n→ ${prediction === null ? 'no box' : JSON.stringify(prediction)}`
 }
 
 function promptIds(tokenizer: Tokenizer, text: string, flags: SampleFlags): Int32Array {

@@ -110,18 +110,12 @@ describe('foretoken sample', () => {
   })
 
   it('asks for the next token with the prompt of rpt', async () => {
-    const { answers } = await json([
-      'sample',
-      'model',
-      '3: aa',
-      '--reason',
-      '--template',
-      '{context}|',
-      '--max-tokens',
-      '3',
-    ])
+    const args = ['sample', 'model', '3: aa', '--reason', '--template', '{context}|', '--max-tokens', '3']
+    const { answers } = await json(args)
     expect(answers).toHaveLength(1)
     expect(answers[0].prediction).toBeNull()
+    const { stdout } = await foretoken(args, world.folder)
+    expect(stdout).toBe(`${answers[0].text}\n→ no box\n`)
   })
 })
 

@@ -43,6 +43,8 @@ Contained in the prebuilt binaries:
   CUDA Runtime (NVIDIA CUDA Toolkit EULA, where it is listed as redistributable): linked statically into
     libforetoken_cuda.so, in packages that have that file.
 
+  CUTLASS (BSD-3-Clause): headers, compiled into libforetoken_cuda.so; its text is below.
+
 Contained in the reports that foretoken writes: uPlot (MIT), its text is below.
 
 Installed from npm:
@@ -60,6 +62,8 @@ export function notices() {
     if (text === undefined && !existsSync(join(root, path))) problems.push(`${name} is not installed: npm ci`)
     byText.set(text, [...(byText.get(text) ?? []), name])
   }
+  const cutlass = readFileSync(join(root, 'scripts', 'licences', 'cutlass.txt'), 'utf8').trim()
+  byText.set(cutlass, [...(byText.get(cutlass) ?? []), 'CUTLASS'])
   const list = packages.map(({ name, version, license }) => `  ${name} ${version} (${license})`)
   const texts = [...byText].map(([text, names]) => {
     const title = names.join(', ')

@@ -43,8 +43,8 @@ function gpuAdvice({ devices, driver, libraries, cuda }: DoctorReport['gpu']): s
     ...(cuda !== null && !cuda.ok ? [`The GPU cannot be used: ${cuda.reason}`] : []),
     ...(cuda !== null && lacksProducts
       ? [
-          'libcublasLt, which multiplies matrices, was not found: install the CUDA toolkit or the Python package ' +
-            'nvidia-cublas, and set FORETOKEN_CUDA_LIBRARIES to the folder that has it where it is in no usual place.',
+          "libcublasLt was not found, so matrices are multiplied by foretoken's own kernels. For NVIDIA's, install the CUDA " +
+            'toolkit or the Python package nvidia-cublas; FORETOKEN_CUDA_LIBRARIES names its folder where it is in no usual place.',
         ]
       : []),
   ]

@@ -164,7 +164,7 @@ describe('the advice', () => {
     says({ gpu: { ...report.gpu, cuda: null } }, 'CUDA library is not in this package')
     says({ gpu: { ...report.gpu, cuda: { ...cuda, ok: false, reason: 'too old' } } }, 'cannot be used: too old')
     const lacking = [{ ...libraries[0]!, path: null }]
-    says({ gpu: { ...report.gpu, libraries: lacking } }, 'libcublasLt, which multiplies matrices, was not found')
+    says({ gpu: { ...report.gpu, libraries: lacking } }, 'libcublasLt was not found')
     says({ gpu: { ...report.gpu, devices: [], driver: null } }, 'no NVIDIA driver')
   })
 })

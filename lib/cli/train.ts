@@ -19,7 +19,7 @@ interface TrainFlags {
 }
 
 export function trainCommand(): Command {
-  return runCommand('train', {})
+  return runCommand('train', {}, '--model.path')
     .description('train a model on text: by reinforcement (rpt), next-token prediction (ntp) or traces (sft)')
     .addHelpText(
       'after',
@@ -34,8 +34,8 @@ Examples:
     )
 }
 
-/** A command that runs a config over a preset. */
-export function runCommand(name: string, preset: Preset): Command {
+/** A command that runs a config over a preset; `needs` are the flags that say which model, where there is no config. */
+export function runCommand(name: string, preset: Preset, needs: string): Command {
   return new Command(name)
     .usage('[config.yaml] [--key value]... [options]')
     .option('--resume [run]', 'go on with a run, from its newest checkpoint, bit for bit')
@@ -51,7 +51,7 @@ export function runCommand(name: string, preset: Preset): Command {
         process.stdout.write(`${configKeysText()}\n`)
         return
       }
-      const config = await configOf(command.args, options, preset)
+      const config = await configOf(command.args, options, { name, preset, needs })
       const { exitStatus, ...result } = await startRun(config, {
         resume: options.resume !== undefined,
         allowChanges: options.allowChanges ?? false,
@@ -63,7 +63,11 @@ export function runCommand(name: string, preset: Preset): Command {
 }
 
 /** The config of a new run, or that of the run to go on with; flags come last in either. */
-async function configOf(args: readonly string[], { resume }: TrainFlags, preset: Preset): Promise<RunConfig> {
+async function configOf(
+  args: readonly string[],
+  { resume }: TrainFlags,
+  { name, preset, needs }: { name: string; preset: Preset; needs: string },
+): Promise<RunConfig> {
   const given = readConfigArguments(args)
   let { file } = given
   let run: string | undefined
@@ -80,7 +84,10 @@ async function configOf(args: readonly string[], { resume }: TrainFlags, preset:
     return { ...config, output: run }
   }
   if (file === undefined && given.flags.length === 0) {
-    throw new UsageError('a config is missing: foretoken train run.yaml, or at least --model.path and --corpus.sources')
+    throw new UsageError(`a config is missing: foretoken ${name} run.yaml, or at least ${needs} and --corpus.sources`)
+  }
+  if (file !== undefined && /\.(txt|md|jsonl|ndjson|parquet|gz|zst)$/.test(file)) {
+    throw new UsageError(`${file} is text, not a config; text is given with --corpus.sources ${file}`)
   }
   const source = file === undefined ? undefined : await readConfigSource(file)
   const config = resolveConfig({ preset, ...(source && { source }), flags: given.flags })

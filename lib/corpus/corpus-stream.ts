@@ -106,8 +106,10 @@ export class CorpusStream implements AsyncIterableIterator<CorpusDocument> {
     if (ended && !this.epochHadDocuments) {
       throw new ForetokenError(
         'INVALID_DATA',
-        `the corpus has no ${this.options.part === 'all' ? '' : `${this.options.part} `}documents ` +
-          `(left out: ${JSON.stringify(this.skipped)}); check sources, fields and heldOut`,
+        this.options.part === 'all'
+          ? `the corpus has no documents${describeSkipped(this.skipped)}; check sources and fields`
+          : `the corpus has no ${this.options.part} documents${describeSkipped(this.skipped)}; heldOut chooses whole ` +
+              'documents, and a text file is one unless its source says unit: paragraph or unit: line',
       )
     }
     if (ended) {
@@ -184,3 +186,9 @@ export const defaultWindow = 1024
 const defaultWindowBytes = 32 << 20
 const epochStart: Readonly<EpochPlace> = { file: 0, ...fileStart }
 const noneSkipped: Readonly<SkippedCounts> = { json: 0, field: 0, encoding: 0, size: 0, empty: 0 }
+
+/** What was left out, for a message: ` (left out: 2 json, 1 empty)`, or nothing. */
+function describeSkipped(skipped: SkippedCounts): string {
+  const counts = Object.entries(skipped).filter(([, count]) => count > 0)
+  return counts.length === 0 ? '' : ` (left out: ${counts.map(([kind, count]) => `${count} ${kind}`).join(', ')})`
+}

@@ -1,4 +1,7 @@
-/** The known name that differs least from `name`, or undefined when none is near enough to be what was meant. */
+/**
+ * The known name that differs least from `name`, else the first that begins with it; undefined when none is near enough
+ * to be what was meant.
+ */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined
   let least = Math.max(2, Math.floor(name.length / 3)) + 1
@@ -6,7 +9,7 @@ export function nearestName(name: string, known: readonly string[]): string | un
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase())
     if (distance < least) [best, least] = [candidate, distance]
   }
-  return best
+  return best ?? known.find((candidate) => name.length >= 3 && candidate.toLowerCase().startsWith(name.toLowerCase()))
 }
 
 /** Levenshtein's: how many characters to insert, delete or replace. */

@@ -34,7 +34,16 @@ describe('foretoken', () => {
   it('ends with status 2 for a command line that makes no sense, and says what to do', async () => {
     const usages: [string[], string][] = [
       [['trian'], 'Did you mean train?'],
-      [['train'], 'a config is missing'],
+      [['train'], 'a config is missing: foretoken train run.yaml, or at least --model.path and --corpus.sources'],
+      [
+        ['pretrain'],
+        'a config is missing: foretoken pretrain run.yaml, or at least --model.create, --model.tokenizer and',
+      ],
+      [['train', 'text.txt'], 'text.txt is text, not a config; text is given with --corpus.sources text.txt'],
+      [
+        ['train', '--rpt.rollout', '4'],
+        '--rpt.rollout is not a known option; did you mean --rpt.rollouts-per-context?',
+      ],
       [['train', 'a.yaml', 'b.yaml'], 'one argument is expected, not 2'],
       [['train', 'run.yaml', '--optimizer.lr', '1'], '--optimizer.lr is not a known option'],
       [['sample'], "missing required argument 'model'"],
@@ -201,6 +210,12 @@ describe('foretoken evaluate', () => {
     expect(result.targets).toBeGreaterThan(0)
     expect(result).not.toHaveProperty('eval/easy/reasoning')
     expect(await readLines(world.path('t.jsonl'))).toHaveLength(3)
+  })
+
+  it('shows people a line per split: prediction, reasoning with its error, length of thought and answer, boxes', async () => {
+    const { stdout } = await foretoken(['evaluate', 'run'], world.folder)
+    expect(stdout).toMatch(/^split +positions +prediction +reasoning +forced +thought +length +no box$/m)
+    expect(stdout).toMatch(/^easy +\d+ +[\d.]+ ± [\d.]+ % +[\d.]+ ± [\d.]+ % +– +[\d.]+ +[\d.]+ +[\d.]+ %$/m)
   })
 
   it('says what is missing where there is no text', async () => {

@@ -28,6 +28,18 @@ describe('text files', () => {
       'one\ntwo\r\n\nthree\n  \nfour\nfive',
     ])
   })
+  it('of which none is held out say that a file is one document', async () => {
+    const corpus = await Corpus.open({ sources: [{ path: path('b.txt') }], heldOut: 0.01 })
+    await expect(collect(corpus.stream({ part: 'held-out' }))).rejects.toThrow(
+      'the corpus has no held-out documents; heldOut chooses whole documents, and a text file is one unless its source ' +
+        'says unit: paragraph or unit: line',
+    )
+    const spoilt = folderOf({ 'spoilt.jsonl': '{\n\n{"text": ""}\n' })
+    const empty = await Corpus.open({ sources: [{ path: spoilt }], onBadRecord: 'skip' })
+    await expect(collect(empty.stream())).rejects.toThrow(
+      'the corpus has no documents (left out: 1 json, 1 empty); check sources and fields',
+    )
+  })
   it('may be split into lines', async () => {
     expect(await read({ path: path('a.txt'), unit: 'line' })).toEqual(['one', 'two', 'three', '  ', 'four', 'five'])
   })

@@ -76,7 +76,9 @@ test('the commands in the comments of the example configs exist', () => {
   const configs = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.yaml'))
   const lines = configs.flatMap((name) => {
     const comments = readFileSync(join(folder, name), 'utf8').replaceAll(/\\\n# +/g, ' ')
-    return [...comments.matchAll(/^# .*?(foretoken (?:filter|train|pretrain|evaluate) [^`\n]+)$/gm)].map(([, line]) => line!)
+    return [...comments.matchAll(/^# .*?(foretoken (?:filter|train|pretrain|evaluate) [^`\n]+)$/gm)].map(
+      ([, line]) => line!,
+    )
   })
   expect(lines.length).toBeGreaterThan(3)
   expect(lines.map(wrongCommand).filter((problem) => problem !== undefined)).toEqual([])

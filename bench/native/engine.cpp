@@ -10,11 +10,13 @@
 
 #include "core/error.h"
 #include "engine/engine.h"
-#include "model/parameters.h"
 #include "support/ceiling.h"
 #include "support/shapes.h"
+#include "support/work.h"
 
 using namespace foretoken;
+using bench::attention_flops;
+using bench::product_parameters;
 using bench::random_tokens;
 
 namespace {
@@ -35,19 +37,6 @@ void report(const Options& options, const char* what, double value, const char* 
   else
     std::printf("%-12s %10.4g %-6s %s\n", what, value, unit, note.c_str());
   std::fflush(stdout);
-}
-
-/// Multiplications' parameters: all but the embedding's look-up, the head once.
-double product_parameters(const ModelConfig& config) {
-  double sum = 0;
-  for (const ParameterSpec& spec : parameter_specs(config))
-    if (spec.kind == ParameterKind::Projection || spec.kind == ParameterKind::Head) sum += static_cast<double>(spec.elements());
-  if (config.tie_word_embeddings) sum += static_cast<double>(config.vocab_size * config.hidden_size);
-  return sum;
-}
-
-double attention_flops(const ModelConfig& config, double length) {  // forward, per token, causal
-  return 2.0 * static_cast<double>(config.num_layers * config.query_width()) * length;
 }
 
 void update(Engine& engine) {

@@ -23,6 +23,9 @@ SHAPES = {
     'qwen2.5-0.5b': lambda: Qwen2Config(  # Qwen2.5-0.5B: C 896, L 24, H 14, K 2, F 4864, V 151936
         hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
         intermediate_size=4864, vocab_size=151936, rope_theta=1e6, tie_word_embeddings=True),
+    'qwen2.5-1.5b': lambda: Qwen2Config(  # Qwen2.5-1.5B: C 1536, L 28, H 12, K 2, F 8960, V 151936
+        hidden_size=1536, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2,
+        intermediate_size=8960, vocab_size=151936, rope_theta=1e6, tie_word_embeddings=True),
 }
 
 
@@ -38,26 +41,32 @@ def options(description, dtype='bfloat16', **extra):
     return parser.parse_args()
 
 
-def random_model(shape, dtype):
+def random_model(shape, dtype, device='cpu'):
     """A model with random weights, never stopping by itself."""
     transformers.utils.logging.set_verbosity_error()
     torch.manual_seed(0)
     config = SHAPES[shape]()
     config.bos_token_id = config.eos_token_id = config.pad_token_id = None
-    return transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype])
+    with torch.device(device):
+        return transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype])
 
 
 def random_ids(model, *size):
-    return torch.randint(0, model.config.vocab_size, size)
+    return torch.randint(0, model.config.vocab_size, size, device=model.device)
 
 
 def median_seconds(work, repeats):
     """The median time of `repeats` runs, after one that warms up."""
-    work()
+    def finished():
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    finished()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        work()
+        finished()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 

@@ -1,9 +1,11 @@
 #include "engine/initialise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "core/philox.h"
+#include "core/thread_team.h"
 
 namespace foretoken {
 
@@ -27,13 +29,19 @@ void initialise(const ModelConfig& config, const ParameterSpec& spec, std::uint3
   if (spec.kind == ParameterKind::Norm || spec.kind == ParameterKind::Bias) return;
   const double sigma = deviation(config, spec, initialisation);
   // Box-Muller: the two words of a draw give two normal numbers, elements 2i and 2i + 1.
-  for (std::size_t e = 0; e < values.size(); e += 2) {
-    const auto words = random_words(initialisation.seed, RandomUse::Initialisation, stream, e / 2);
-    const double radius = sigma * std::sqrt(-2 * std::log(uniform_double(words[0], words[1])));
-    const double angle = 2 * std::numbers::pi * uniform_double(words[2], words[3]);
-    values[e] = static_cast<float>(radius * std::cos(angle));
-    if (e + 1 < values.size()) values[e + 1] = static_cast<float>(radius * std::sin(angle));
-  }
+  constexpr std::size_t piece = 1 << 16;
+  const std::size_t pieces = (values.size() + piece - 1) / piece;
+  ThreadTeam team(std::min(available_threads(), static_cast<int>(std::min<std::size_t>(pieces, 1024))));
+  team.parallel_for(static_cast<std::int64_t>(pieces), [&](std::int64_t index, int) {
+    const std::size_t begin = static_cast<std::size_t>(index) * piece, end = std::min(values.size(), begin + piece);
+    for (std::size_t e = begin; e < end; e += 2) {
+      const auto words = random_words(initialisation.seed, RandomUse::Initialisation, stream, e / 2);
+      const double radius = sigma * std::sqrt(-2 * std::log(uniform_double(words[0], words[1])));
+      const double angle = 2 * std::numbers::pi * uniform_double(words[2], words[3]);
+      values[e] = static_cast<float>(radius * std::cos(angle));
+      if (e + 1 < values.size()) values[e + 1] = static_cast<float>(radius * std::sin(angle));
+    }
+  });
 }
 
 }  // namespace foretoken

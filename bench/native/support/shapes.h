@@ -26,6 +26,9 @@ inline const Shape& shape_named(const std::string& name) {
       {"qwen2.5-0.5b", R"({"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "num_hidden_layers": 24,
         "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864, "tie_word_embeddings": true,
         "max_position_embeddings": 32768})"},
+      {"qwen2.5-1.5b", R"({"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 1536, "num_hidden_layers": 28,
+        "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960, "tie_word_embeddings": true,
+        "max_position_embeddings": 32768})"},
   };
   std::string known;
   for (const Shape& shape : shapes) {

@@ -23,6 +23,7 @@ export function rolloutMetrics(groups: readonly AnswerGroup[]): Record<string, n
     'completions/mean_length': meanOf(lengths),
     'completions/min_length': lengths.reduce((a, b) => Math.min(a, b)),
     'completions/max_length': lengths.reduce((a, b) => Math.max(a, b)),
+    'completions/mean_thought_length': meanOf(answers.map(({ judged }) => judged.thoughtLength)),
     'completions/clipped_ratio': share(({ stop }) => stop === 'length'),
     'completions/without_box': share(({ judged }) => judged.prediction === null),
     'rpt/accuracy': share(isRight),

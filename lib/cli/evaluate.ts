@@ -121,12 +121,13 @@ function reportText({ splits, seconds, samples }: EvaluationReport): string {
         percent(split.prediction, split.predictionStandardError),
         reasoning ? percent(reasoning.accuracy, reasoning.standardError) : '–',
         forced ? percent(forced.accuracy, forced.standardError) : '–',
+        reasoning ? reasoning.thoughtLength.toFixed(1) : '–',
         reasoning ? reasoning.length.toFixed(1) : '–',
         reasoning ? `${(100 * reasoning.withoutBox).toFixed(1)} %` : '–',
       ],
     ]
   })
-  const titles = ['split', 'positions', 'prediction', 'reasoning', 'forced', 'length', 'no box']
+  const titles = ['split', 'positions', 'prediction', 'reasoning', 'forced', 'thought', 'length', 'no box']
   const thoughts = samples.map(
     ({ context, thought, prediction, truth, right }) =>
       `${right ? '✓' : '✗'} …${JSON.stringify(context.slice(-60))} → ${JSON.stringify(prediction)} ` +

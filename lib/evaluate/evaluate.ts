@@ -81,6 +81,7 @@ function reasoningResult(answers: readonly EvaluatedAnswer[][]): ReasoningResult
     accuracy: meanOf(means),
     standardError: standardError(means),
     length: meanOf(all.map(({ length }) => length)),
+    thoughtLength: meanOf(all.map(({ judged }) => judged.thoughtLength)),
     withoutBox: meanOf(all.map(({ boxed }) => (boxed ? 0 : 1))),
     truncated: meanOf(all.map(({ truncated }) => (truncated ? 1 : 0))),
   }

@@ -2,7 +2,7 @@ import type { EvaluationReport } from './types.js'
 
 /**
  * An evaluation as flat numbers, for each split that has positions: `eval/<split>/positions`, `prediction`,
- * `prediction_stderr`, `reasoning`, `reasoning_stderr`, `length`, `without_box`, `truncated`, and with forced work
+ * `prediction_stderr`, `reasoning`, `reasoning_stderr`, `length`, `thought_length`, `without_box`, `truncated`, and with forced work
  * `forced`, `forced_stderr`, `forced_length`.
  */
 export function evaluationMetrics({ splits }: EvaluationReport): Record<string, number> {
@@ -19,6 +19,7 @@ export function evaluationMetrics({ splits }: EvaluationReport): Record<string, 
       put('reasoning', result.reasoning.accuracy)
       put('reasoning_stderr', result.reasoning.standardError)
       put('length', result.reasoning.length)
+      put('thought_length', result.reasoning.thoughtLength)
       put('without_box', result.reasoning.withoutBox)
       put('truncated', result.reasoning.truncated)
     }

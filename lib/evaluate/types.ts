@@ -50,6 +50,8 @@ export interface ReasoningResult {
   standardError: number
   /** Mean tokens of an answer. */
   length: number
+  /** Mean tokens of its thought. */
+  thoughtLength: number
   /** Share of answers without a complete box. */
   withoutBox: number
   /** Share of answers that ran into the token limit. */

@@ -2,6 +2,7 @@ import { ForetokenError } from '../engine/errors.js'
 import type { Document } from '../text/document.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import { extractBox } from './extract-box.js'
+import { thoughtLength } from './thought-length.js'
 
 /** One answer to be judged. */
 export interface RewardContext {
@@ -19,6 +20,8 @@ export interface RewardContext {
   readonly responseBytes: Uint8Array
   /** The bytes inside the last box after the thought; null where there is none or the answer was cut off. */
   readonly prediction: Uint8Array | null
+  /** Tokens of the answer before `</think>`; all of them where the thought does not end. */
+  readonly thoughtLength: number
   /** Whether the answer ran into the token limit. */
   readonly truncated: boolean
   /** Answers with the same number answer the same question. */
@@ -85,6 +88,7 @@ export function makeRewardContext(answer: {
     response,
     responseBytes,
     prediction: truncated ? null : extractBox(responseBytes),
+    thoughtLength: thoughtLength(tokenizer, response, responseBytes),
     truncated,
     group,
   }

@@ -65,7 +65,11 @@ function runCharts(metrics: readonly StepMetrics[]): Chart[] {
     {
       title: 'Thought length',
       unit: 'tokens',
-      series: lines(metrics, { 'completions/mean_length': 'mean', 'completions/max_length': 'longest' }),
+      series: lines(metrics, {
+        'completions/mean_thought_length': 'of thoughts, mean',
+        'completions/mean_length': 'of answers, mean',
+        'completions/max_length': 'of the longest answer',
+      }),
     },
     { title: 'Loss', series: lines(metrics, lossNames) },
     { title: 'Gradient norm', series: lines(metrics, { grad_norm: 'before clipping' }) },
@@ -130,7 +134,16 @@ function evaluationTable(metrics: readonly StepMetrics[]): PageTable {
   return {
     title: 'Held-out accuracy',
     note: 'Prediction is the most likely next token without a thought; reasoning is by prefix match; ± one standard error.',
-    columns: ['split', 'step', 'prediction', 'reasoning', 'mean length', 'without a box', 'positions'],
+    columns: [
+      'split',
+      'step',
+      'prediction',
+      'reasoning',
+      'tokens of a thought',
+      'of an answer',
+      'without a box',
+      'positions',
+    ],
     rows: splits.flatMap((split) =>
       shown.map((step) => {
         const at = (name: string) => step[`eval/${split}/${name}`]
@@ -139,6 +152,7 @@ function evaluationTable(metrics: readonly StepMetrics[]): PageTable {
           String(step.step),
           percent(at('prediction'), at('prediction_stderr')),
           percent(at('reasoning'), at('reasoning_stderr')),
+          at('thought_length')?.toFixed(1) ?? '–',
           at('length')?.toFixed(1) ?? '–',
           percent(at('without_box')),
           String(at('positions') ?? '–'),

@@ -101,7 +101,7 @@ export interface TrainerEvaluation extends EvaluationOptions {
  * `loss/<term>` too.
  *
  * `rpt`: `reward`, `reward_std`, `frac_reward_zero_std`, `completions/mean_length`, `completions/min_length`,
- * `completions/max_length`, `completions/clipped_ratio`, `completions/without_box`, `kl`,
+ * `completions/max_length`, `completions/mean_thought_length`, `completions/clipped_ratio`, `completions/without_box`, `kl`,
  * `clip_ratio/low_mean|high_mean|region_mean`, `importance_ratio/mean|max`, `approx_kl`, `rpt/accuracy`,
  * `rpt/accuracy/easy|medium|hard`, `rpt/groups`, `rpt/groups_trained`, `rpt/tries`, `rpt/documents`.
  * `ntp`: `documents`. `sft`: `documents`, `traces`.

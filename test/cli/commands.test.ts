@@ -282,5 +282,7 @@ describe('foretoken train --method sft', () => {
     expect(status, stderr).toBe(0)
     const metrics = await readLines(world.path('sft', 'metrics.jsonl'))
     expect(metrics.slice(1).every(({ traces }) => (traces as number) > 0)).toBe(true)
+    const html = await readFile(world.path('sft', 'report.html'), 'utf8')
+    for (const label of ['minimised', 'traces', 'text']) expect(html).toContain(`"label":"${label}"`)
   })
 })

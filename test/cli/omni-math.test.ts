@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeShared, sharedPath } from '../text/shared.js'
-import { foretoken } from './foretoken.js'
+import { foretoken, startForetoken } from './foretoken.js'
 import { readLines, tinyConfig } from './tiny-world.js'
 
 let folder: string
@@ -49,6 +50,25 @@ async function compareWithTransformers(output: string): Promise<string> {
 // PYTHON=.venv/bin/python npx vitest run test/cli/omni-math.test.ts (see bench/peers/README.md for the environment)
 const itWithTransformers = it.skipIf(process.env.PYTHON === undefined)
 
+/** The greatest resident memory of a run up to a step and to its end, in MB. */
+async function memoryOf(args: readonly string[], step: number): Promise<[number, number]> {
+  const { child, outcome } = startForetoken(args, folder)
+  let most: [number, number] = [0, 0]
+  let steps = 0
+  child.stderr!.on('data', (data: Buffer) => {
+    steps += (data.toString().match(/^step /gm) ?? []).length
+  })
+  while (child.exitCode === null) {
+    const status = await readFile(`/proc/${child.pid}/status`, 'utf8').catch(() => '')
+    const resident = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1e3
+    most = [steps <= step ? Math.max(most[0], resident) : most[0], Math.max(most[1], resident)]
+    await setTimeout(20)
+  }
+  const { status, stderr } = await outcome
+  expect(status, stderr).toBe(0)
+  return most
+}
+
 describeShared('models/stories260K', 'OmniMATH with stories260K', () => {
   it('trains, with a reward that every group differs in', async () => {
     const model = ['--model.path', sharedPath('models', 'stories260K', 'hf'), '--corpus.on-bad-document', 'skip']
@@ -57,6 +77,26 @@ describeShared('models/stories260K', 'OmniMATH with stories260K', () => {
     expect(metrics[2]!['rpt/groups_trained']).toBe(8)
     expect(metrics[2]!['importance_ratio/mean']).toBe(1)
     expect(metrics[2]!.grad_norm).toBeGreaterThan(0)
+  })
+
+  it.runIf(process.platform === 'linux')('holds no more memory after many steps than after a few', async () => {
+    const model = ['--model.path', sharedPath('models', 'stories260K', 'hf'), '--corpus.on-bad-document', 'skip']
+    const prompt = ['--prompt.template', '{context}', '--sampling.max-prompt-tokens', '200']
+    const long = [
+      '--steps',
+      '100',
+      '--evaluation.enabled',
+      'false',
+      '--checkpoint.every',
+      '0',
+      '--logging.report',
+      'false',
+    ]
+    const args = ['train', '--output', 'long', ...corpus, ...model, ...prompt, ...long]
+    const [first, all] = await memoryOf([...args, '--rpt.reward', 'information-gain'], 30)
+    expect(first).toBeGreaterThan(20)
+    // The collector of JavaScript's garbage lets some tens of megabytes come and go.
+    expect(all - first).toBeLessThan(60)
   })
 
   itWithTransformers('leaves a checkpoint that has the same logits in transformers', async () => {

@@ -15,6 +15,9 @@ describe('foretoken train', () => {
   it('runs a config and leaves a complete run directory', async () => {
     const { status, stdout, stderr } = await foretoken(['train', 'run.yaml', '--json'], world.folder)
     expect(stderr).toContain('done: 8 steps')
+    expect(stderr).toMatch(
+      /^step 4\/8 · reward 0\.\d+ · accuracy [\d.]+ % · length \d+ · [\d.k]+ tokens\/s · .+ a step · .+ left$/m,
+    )
     expect(status).toBe(0)
     const result = JSON.parse(stdout)
     expect(result).toMatchObject({ step: 8, finished: true, checkpoint: world.path('run', 'checkpoints', 'step-8') })
@@ -70,6 +73,9 @@ describe('foretoken train', () => {
     const samples = await readLines(world.path('run', 'samples.jsonl'))
     const first = samples.find(({ kind, step }) => kind === 'evaluation' && step === 0)!
     expect(textsOf(html, 'td')).toContain(first.truth)
+    expect(chart('Thought length').series[0]!.y).toEqual(
+      metrics.slice(1).map((step) => step['completions/mean_thought_length']),
+    )
   })
 
   it('stops at a bad record with its file and line, or leaves it out and says how many', async () => {

@@ -88,6 +88,8 @@ describe('an evaluation', () => {
     expect(easy.reasoning!.withoutBox).toBeCloseTo(1 / 6, 12)
     // `</think>` is one token, all else is bytes: 11, 11, 12, 13, 6 and 13 tokens.
     expect(easy.reasoning!.length).toBe(11)
+    // Thoughts of 1, 1, 1, 1, 6 (which does not end) and 3 tokens.
+    expect(easy.reasoning!.thoughtLength).toBeCloseTo(13 / 6, 12)
     expect(asked).toEqual([{ bannedTokens: [], temperature: 0.8 }])
     // 10 tokens scored, 5 + 10 sampled, 10 parameters.
     expect(report).toMatchObject({ tokens: 25, flops: 500 })

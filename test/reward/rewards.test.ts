@@ -59,6 +59,12 @@ describe('the answer to be judged', () => {
     expect(Buffer.from(context.prediction!).toString()).toBe(' cat')
     expect(context.truncated).toBe(false)
   })
+  it('knows how many tokens were thought', () => {
+    expect(answer('hmm</think>\\boxed{ cat}</s>').thoughtLength).toBe(3)
+    expect(answer('</think>\\boxed{ cat}').thoughtLength).toBe(0)
+    expect(answer('hmm</s>', { stop: 'length' }).thoughtLength).toBe(4)
+    expect(answer('', { stop: 'length' }).thoughtLength).toBe(0)
+  })
   it('has no prediction when it was cut off, whatever it says', () => {
     expect(answer('</think>\\boxed{ cat}', { stop: 'length' })).toMatchObject({ prediction: null, truncated: true })
   })
@@ -66,6 +72,7 @@ describe('the answer to be judged', () => {
     const spelled = [...tokenizer.encode('</')].concat([...tokenizer.encode('think>\\boxed{ cat}')])
     const context = makeRewardContext({ ...answer(''), tokenizer, response: Int32Array.from(spelled), stop: 'token' })
     expect(spelled).not.toContain(tokenizer.idOf('</think>'))
+    expect(context.thoughtLength).toBe(0)
     expect(Buffer.from(context.prediction!).toString()).toBe(' cat')
   })
 })

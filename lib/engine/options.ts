@@ -19,7 +19,7 @@ export interface EngineOptions {
   dtype?: 'float32' | 'bfloat16' | undefined
   /**
    * Of master weights and AdamW moments: float32 (default, 16 bytes a parameter with its gradient) or bfloat16 with
-   * stochastic rounding (8 bytes).
+   * stochastic rounding (10 bytes; gradients are float32 in either).
    */
   stateDtype?: 'float32' | 'bfloat16' | undefined
   /** CPU threads; the default is what affinity and cgroup allow. */

@@ -51,7 +51,8 @@ export const engineConfig = section('where and how the engine computes', {
     .enum(['float32', 'bfloat16'])
     .default('float32')
     .describe(
-      'of master weights and optimizer moments: float32 (16 bytes a parameter) or bfloat16 with stochastic rounding (8)',
+      'of master weights and optimizer moments: float32 (16 bytes a parameter, its gradient included) or bfloat16 with ' +
+        'stochastic rounding (10)',
     ),
   threads: count(0).default(0).describe('CPU threads; 0: what affinity and cgroup allow'),
   batchTokens: count().default(2048).describe('most tokens in a micro-batch; changes speed and memory, not the method'),

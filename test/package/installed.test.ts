@@ -79,7 +79,18 @@ describe('the installed package', () => {
       symlinkSync(join(root, 'node_modules', name), join(project, 'node_modules', name))
     const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc')
     const check = (module: string, resolution: string, ...files: string[]) => {
-      const flags = ['--noEmit', '--strict', '--target', 'es2022', '--types', 'node', '--module', module]
+      const flags = [
+        '--noEmit',
+        '--strict',
+        '--target',
+        'es2022',
+        '--lib',
+        'es2023,esnext.disposable',
+        '--types',
+        'node',
+        '--module',
+        module,
+      ]
       const args = [tsc, ...flags, '--moduleResolution', resolution, ...files]
       return spawnSync(process.execPath, args, { cwd: project, env, encoding: 'utf8' }).stdout
     }

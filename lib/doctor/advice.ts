@@ -16,10 +16,9 @@ export function advice({ versions, binary, cpu, memory, gpu, selfTest }: Omit<Do
       `The native core is of version ${binary.version}, the package of ${versions.foretoken}: install the package again, or run foretoken build again.`,
     )
   }
-  if (cpu.instructionSet === 'portable') {
-    found.push('The portable kernels are in use, which are slow; unset FORETOKEN_ISA where the processor has AVX2.')
-  } else if (cpu.instructionSet !== null && cpu.instructionSet !== cpu.instructionSets.at(-1)) {
-    found.push(`FORETOKEN_ISA asks for ${cpu.instructionSet}; this machine also has ${cpu.instructionSets.at(-1)}.`)
+  const best = cpu.instructionSets.at(-1)
+  if (cpu.instructionSet !== null && cpu.instructionSet !== best) {
+    found.push(`FORETOKEN_ISA asks for the kernels of ${cpu.instructionSet}; ${best} is there and faster.`)
   }
   if (cpu.threads !== null && cpu.threads < cpu.processors) {
     found.push(

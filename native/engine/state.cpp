@@ -1,24 +1,42 @@
 #include "engine/state.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda_library.h"
 #include "core/error.h"
 
 namespace foretoken {
 
 namespace {
 
+constexpr const char* kDevices = "device must be \"auto\", \"cpu\", \"reference\", \"cuda\" or \"cuda:N\", not \"";
+
+/// N of "cuda:N"; −1 for "cuda", the first GPU that can be used.
+int cuda_index(const std::string& device) {
+  if (device == "cuda") return -1;
+  int index = 0;
+  const char* const end = device.data() + device.size();
+  const auto [stop, error] = std::from_chars(device.data() + std::min<std::size_t>(5, device.size()), end, index);
+  if (!device.starts_with("cuda:") || error != std::errc() || stop != end || index < 0)
+    fail(ErrorCode::InvalidArgument, kDevices, device, '"');
+  return index;
+}
+
 std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
   if (options.dtype != DType::Float32 && options.dtype != DType::BFloat16)
     fail(ErrorCode::InvalidArgument, "dtype must be float32 or bfloat16, not ", name_of(options.dtype));
   if (options.device == "reference") return make_reference_backend();
-  if (options.device == "auto" || options.device == "cpu")
+  // Which of the two "auto" is has been found out before, in a process that a driver may end: lib/engine/choose-device.ts.
+  if (options.device == "cpu" || (options.device == "auto" && options.cuda_library.empty()))
     return make_cpu_backend({.dtype = options.dtype, .threads = options.threads});
-  if (options.device.starts_with("cuda"))
-    fail(ErrorCode::DeviceUnavailable, "device \"", options.device, "\": this build has no CUDA library; use \"cpu\" or \"auto\"");
-  fail(ErrorCode::InvalidArgument, "device must be \"auto\", \"cpu\", \"reference\", \"cuda\" or \"cuda:N\", not \"",
-       options.device, "\"");
+  if (options.device != "auto" && !options.device.starts_with("cuda"))
+    fail(ErrorCode::InvalidArgument, kDevices, options.device, '"');
+  const int index = options.device == "auto" ? -1 : cuda_index(options.device);
+  if (options.cuda_library.empty())
+    fail(ErrorCode::DeviceUnavailable, "device \"", options.device, "\": foretoken's CUDA library is not here; use \"cpu\" or \"auto\"");
+  return make_cuda_backend(options.cuda_library, index, options.dtype);
 }
 
 }  // namespace

@@ -34,17 +34,20 @@ class Device {
 };
 
 /// Host memory and the emulator, for tests.
-std::unique_ptr<Device> make_host_device(ThreadOrder order);
+std::unique_ptr<Device> make_host_device(ThreadOrder order, const std::string& name = "cuda-host");
 
 // ---- The devices of a library that is opened at run time: GPUs (library/), or emulated ones in the library for tests.
 
+inline constexpr int kAllDevices = -2, kFirstUsableDevice = -1;
+
 struct DeviceSurvey {
   std::vector<int> usable;  // their indices
-  std::string text;         // a line for each device, or the sentence that says why there is none and what to do
+  std::string text;         // a line for each of them, or the sentence that says why there is none and what to do
 };
-DeviceSurvey survey_devices();
+/// Looks at all devices, at those up to the first that can be used, or at device `index`.
+DeviceSurvey survey_devices(int index);
 
-/// Device `index`; throws DeviceUnavailable or OutOfMemory.
+/// Device `index` or the first that can be used; throws DeviceUnavailable.
 std::unique_ptr<Device> make_device(int index);
 
 }  // namespace foretoken::cuda

@@ -11,8 +11,8 @@ namespace {
 
 class HostDevice final : public Device {
  public:
-  explicit HostDevice(ThreadOrder order) : emulator_(order) {}
-  std::string name() const override { return "cuda-host"; }
+  HostDevice(ThreadOrder order, const std::string& name) : emulator_(order), name_(name) {}
+  std::string name() const override { return name_; }
   std::string description() const override { return "CUDA kernels emulated on the host"; }
   int multiprocessors() const override { return 2; }
   std::size_t available_memory() const override { return foretoken::available_memory(); }
@@ -39,10 +39,13 @@ class HostDevice final : public Device {
 
  private:
   Emulator emulator_;
+  std::string name_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_host_device(ThreadOrder order) { return std::make_unique<HostDevice>(order); }
+std::unique_ptr<Device> make_host_device(ThreadOrder order, const std::string& name) {
+  return std::make_unique<HostDevice>(order, name);
+}
 
 }  // namespace foretoken::cuda

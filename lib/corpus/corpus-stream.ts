@@ -32,6 +32,8 @@ export class CorpusStream implements AsyncIterableIterator<CorpusDocument> {
   private windowStart: EpochPlace
   private skippedBefore: SkippedCounts
   private epochHadDocuments: boolean
+  /** Documents passed over since they belong to another part; for a message only. */
+  private ofOtherParts = 0
   private ready: CorpusDocument[] | undefined
   private place: EpochPlace
   private order: CorpusFile[]
@@ -106,10 +108,11 @@ export class CorpusStream implements AsyncIterableIterator<CorpusDocument> {
     if (ended && !this.epochHadDocuments) {
       throw new ForetokenError(
         'INVALID_DATA',
-        this.options.part === 'all'
+        this.ofOtherParts === 0
           ? `the corpus has no documents${describeSkipped(this.skipped)}; check sources and fields`
-          : `the corpus has no ${this.options.part} documents${describeSkipped(this.skipped)}; heldOut chooses whole ` +
-              'documents, and a text file is one unless its source says unit: paragraph or unit: line',
+          : `of the corpus's ${this.ofOtherParts} documents ${this.options.part === 'train' ? 'all are' : 'none is'} ` +
+              `held out; heldOut (${this.corpus.options.heldOut ?? 0}) is a share of documents, each decided by its ` +
+              'hash: change it, or make more documents of the text (unit: paragraph or unit: line)',
       )
     }
     if (ended) {
@@ -176,7 +179,10 @@ export class CorpusStream implements AsyncIterableIterator<CorpusDocument> {
     }
     const hash = documentHash(record.text)
     const { part } = this.options
-    if (part !== 'all' && isHeldOut(hash, this.corpus.options.heldOut ?? 0) !== (part === 'held-out')) return undefined
+    if (part !== 'all' && isHeldOut(hash, this.corpus.options.heldOut ?? 0) !== (part === 'held-out')) {
+      ++this.ofOtherParts
+      return undefined
+    }
     return { text: record.text, hash, file: file.name, line: record.at.line }
   }
 }

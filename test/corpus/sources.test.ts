@@ -31,9 +31,11 @@ describe('text files', () => {
   it('of which none is held out say that a file is one document', async () => {
     const corpus = await Corpus.open({ sources: [{ path: path('b.txt') }], heldOut: 0.01 })
     await expect(collect(corpus.stream({ part: 'held-out' }))).rejects.toThrow(
-      'the corpus has no held-out documents; heldOut chooses whole documents, and a text file is one unless its source ' +
-        'says unit: paragraph or unit: line',
+      "of the corpus's 1 documents none is held out; heldOut (0.01) is a share of documents, each decided by its hash: " +
+        'change it, or make more documents of the text (unit: paragraph or unit: line)',
     )
+    const all = await Corpus.open({ sources: [{ path: path('b.txt') }], heldOut: 0.999 })
+    await expect(collect(all.stream({ part: 'train' }))).rejects.toThrow("of the corpus's 1 documents all are held out")
     const spoilt = folderOf({ 'spoilt.jsonl': '{\n\n{"text": ""}\n' })
     const empty = await Corpus.open({ sources: [{ path: spoilt }], onBadRecord: 'skip' })
     await expect(collect(empty.stream())).rejects.toThrow(

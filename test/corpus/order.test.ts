@@ -61,7 +61,9 @@ describe('the order of documents', () => {
     const corpus = await Corpus.open(options())
     expect((await collect(corpus.stream({ epochs: Number.POSITIVE_INFINITY }), 500)).length).toBe(500)
     const empty = await Corpus.open({ sources: [{ path: join(folder, 'h.txt') }] })
-    await expect(collect(empty.stream({ epochs: Number.POSITIVE_INFINITY }))).rejects.toThrow(/no documents \(left out: 1 empty\)/)
+    await expect(collect(empty.stream({ epochs: Number.POSITIVE_INFINITY }))).rejects.toThrow(
+      /no documents \(left out: 1 empty\)/,
+    )
   })
 })
 

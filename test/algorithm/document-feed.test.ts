@@ -1,6 +1,10 @@
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { DocumentFeed, type DocumentFeedOptions } from '../../lib/algorithm/document-feed.js'
 import { textsCorpus } from '../../lib/algorithm/text-corpus.js'
+import { Corpus } from '../../lib/corpus/index.js'
+import { folderOf } from '../corpus/generated.js'
 import { byteLevelTokenizer } from '../text/small-tokenizers.js'
 
 const tokenizer = byteLevelTokenizer()
@@ -51,8 +55,33 @@ test('the end-of-text token follows the last part only', async () => {
   expect(ends).toEqual([true, false, false, true, true, true])
 })
 
+test('what is left out is counted alike by a feed that goes on from any place', async () => {
+  const lines = Array.from({ length: 9 }, (_, i) => (i % 3 === 1 ? '{"text":' : `{"text": "${'ab '.repeat(i + 1)}"}`))
+  const folder = folderOf({ 'a.jsonl': `${lines.join('\n')}\n` })
+  const corpus = await Corpus.open({
+    sources: [{ path: join(folder, 'a.jsonl') }],
+    onBadRecord: 'skip',
+    shuffle: { seed: 3, window: 2 },
+  })
+  const counts: Record<string, number>[] = []
+  const whole = feed({ corpus })
+  const states: string[] = []
+  do {
+    states.push(JSON.stringify(whole.state()))
+    counts.push(whole.leftOut)
+  } while (await whole.next())
+  expect(counts.at(-1)).toMatchObject({ json: 6, tokenizer: 0 })
+  for (const [i, state] of states.slice(0, -1).entries()) {
+    const second = feed({ corpus })
+    await second.restore(JSON.parse(state))
+    await second.next()
+    expect(second.leftOut).toEqual(counts[i + 1])
+    await second.close()
+  }
+  rmSync(folder, { recursive: true })
+})
+
 test('a corpus of files is a corpus for feeds', async () => {
-  const { Corpus } = await import('../../lib/corpus/index.js')
   const file = new URL('../../README.md', import.meta.url).pathname
   const files = await Corpus.open({ sources: [{ path: file, format: 'text', unit: 'line' }] })
   const source = feed({ corpus: files, epochs: 1, maxTokens: 1000 })

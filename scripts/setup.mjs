@@ -1,10 +1,12 @@
 // What `npm test` and `npm run demo` do first: from a bare clone to a built package, and nothing when all is there.
 // Imports nothing from node_modules, which may not exist yet.
 
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildNative, isConfigured } from './build-native.mjs'
 import { buildTypeScript } from './build-ts.mjs'
+import { findNvcc } from './cuda-toolchain.mjs'
 import { quit, root, run, say } from './run.mjs'
 import { ensureToolchain } from './toolchain.mjs'
 
@@ -46,8 +48,17 @@ function installPackages() {
   else run('npm', ['ci'])
 }
 
+/** The CUDA library, where the machine has a compiler for it: a GPU is of use without it being asked for, never needed. */
+function buildCuda() {
+  if (process.platform !== 'linux' || findNvcc() === undefined) return
+  const program = join(root, 'scripts', 'build-cuda.mjs')
+  const { status } = spawnSync(process.execPath, [program, '--found-only'], { cwd: root, stdio: 'inherit' })
+  if (status !== 0) say('the CUDA library was not built, so the engine computes on the CPU: npm run build:cuda')
+}
+
 checkNode()
 installPackages()
 if (!isConfigured()) ensureToolchain()
 buildNative('foretoken')
+buildCuda()
 buildTypeScript()

@@ -77,10 +77,14 @@ endforeach()
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/cuda)
 
 # Nothing of NVIDIA's is linked but the static runtime, which opens the driver by name: the library loads everywhere.
-add_library(foretoken_cuda SHARED EXCLUDE_FROM_ALL ${cuda_objects} ${cuda_dir}/entry_points.cpp ${cuda_host_sources})
+# The files of the core that it needs are its own, so that a machine without Node builds nothing else.
+add_library(foretoken_cuda SHARED EXCLUDE_FROM_ALL ${cuda_objects} ${cuda_dir}/entry_points.cpp ${cuda_host_sources}
+  ${native}/core/error.cpp ${native}/core/available_memory.cpp)
+target_include_directories(foretoken_cuda PRIVATE ${native})
 target_include_directories(foretoken_cuda SYSTEM PRIVATE ${FORETOKEN_CUDART_INCLUDE})
-target_link_libraries(foretoken_cuda PRIVATE foretoken_core ${FORETOKEN_CUDART_STATIC} ${CMAKE_DL_LIBS} rt)
-target_link_options(foretoken_cuda PRIVATE -static-libstdc++ -s LINKER:--gc-sections LINKER:--exclude-libs,ALL)
+target_link_libraries(foretoken_cuda PRIVATE ${FORETOKEN_CUDART_STATIC} Threads::Threads ${CMAKE_DL_LIBS} rt)
+target_link_options(foretoken_cuda PRIVATE
+  -static-libstdc++ -s LINKER:-z,defs LINKER:--gc-sections LINKER:--exclude-libs,ALL)
 set(cuda_folder ${FORETOKEN_OUTPUT})
 if(NOT cuda_folder)
   set(cuda_folder ${CMAKE_SOURCE_DIR}/build/Release)

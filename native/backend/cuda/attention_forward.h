@@ -1,0 +1,78 @@
+#pragma once
+
+#include "backend/cuda/attention_tiles.h"
+
+namespace foretoken::cuda {
+
+/// What the kernels of attention_forward are given.
+template <typename T>
+struct ForwardCall {
+  Matrix<const T> q;
+  const T* pages;
+  PagedPaths paths;
+  AttentionShape shape;
+  PageLayout layout;
+  Matrix<T> out;
+  Matrix<float> lse;  // data null: not wanted
+
+  FORETOKEN_EITHER int group() const { return shape.heads / shape.kv_heads; }
+  /// Whether decode kernels take the run, rather than those for many rows; the same bits come of both.
+  FORETOKEN_EITHER bool decodes(std::int64_t rows) const { return rows == 1 || rows * group() <= 16; }
+};
+
+/// Rows [begin, begin + rows) of a run's packed rows, for one kv head.
+struct RowTile {
+  Run run;
+  int group, kv_head, window;
+  int begin, rows;
+
+  FORETOKEN_DEVICE int position(int row) const { return run.position + (begin + row) / group; }
+  FORETOKEN_DEVICE int last_position() const { return position(rows - 1); }
+  FORETOKEN_DEVICE int first_seen() const { return first_visible(position(0), window); }
+  FORETOKEN_DEVICE std::int64_t batch_row(int row) const { return run.row + (begin + row) / group; }
+  FORETOKEN_DEVICE int head(int row) const { return kv_head * group + (begin + row) % group; }
+  /// Rows beyond the end see nothing.
+  FORETOKEN_DEVICE Sight sight(int row) const {
+    if (row >= rows) return {0, -1};
+    const int last = position(row);
+    return {first_visible(last, window), last};
+  }
+};
+
+template <typename T>
+FORETOKEN_DEVICE RowTile row_tile(const ForwardCall<T>& call, std::int64_t run, std::int64_t tile, int kv_head, int most_rows) {
+  const Run r = call.paths.runs[run];
+  const int begin = static_cast<int>(tile) * most_rows;
+  return {r, call.group(), kv_head, call.shape.window, begin, min_of(most_rows, r.count * call.group() - begin)};
+}
+
+template <int Columns, typename T>
+FORETOKEN_DEVICE void load_queries(const ForwardCall<T>& call, const RowTile& tile, int rows, T* to) {
+  const int D = call.shape.head_dim;
+  load_rows<Columns>(to, rows, D, call.q.aligned && D % kWordElements<T> == 0, call.q.data, [&](int r) {
+    return r < tile.rows ? call.q.row(tile.batch_row(r)) + tile.head(r) * D : nullptr;
+  });
+}
+
+/// Keys (or values) of a page that starts at `position`, zeros for what comes after the tile's last row.
+template <int Columns, typename T>
+FORETOKEN_DEVICE void load_page(const ForwardCall<T>& call, const RowTile& tile, const T* page, int position, T* to) {
+  const int last = tile.last_position() - position;
+  load_rows<Columns>(to, kPagePositions, call.shape.head_dim, true, page, [&](int lane) {
+    return lane <= last ? page + lane * call.layout.row : nullptr;
+  });
+}
+
+/// Computes the runs that `decodes` says it takes, others not at all. `partials` is for shares of pages, where a path is
+/// divided among blocks.
+template <typename T>
+void launch_attention_decode(Device& device, const ForwardCall<T>& call, float* partials, int splits);
+
+/// Into how many parts the paths should be divided so that every multiprocessor has work, and the floats that takes.
+struct DecodePlan {
+  int splits;
+  std::int64_t partial_floats;
+};
+DecodePlan plan_attention_decode(const Device& device, const PagedPaths& paths, const AttentionShape& shape);
+
+}  // namespace foretoken::cuda

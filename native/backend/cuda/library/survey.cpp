@@ -25,8 +25,8 @@ class Driver {
  public:
   Driver() : library_(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
     if (!library_) {
-      problem_ = "there is no NVIDIA driver here (libcuda.so.1: " + loader_says() +
-                 "); install version " + kOldestDriver + " or newer, or use device \"cpu\"";
+      problem_ = "there is no NVIDIA driver here (" + loader_says() + "); install version " + kOldestDriver +
+                 " or newer, or use device \"cpu\"";
       return;
     }
     find(init, "cuInit");
@@ -66,7 +66,7 @@ class Driver {
  private:
   static std::string loader_says() {
     const char* text = dlerror();
-    return text ? text : "it cannot be opened";
+    return text ? text : "libcuda.so.1 cannot be opened";
   }
   template <typename Function>
   void find(Function& function, const char* symbol) {

@@ -60,7 +60,10 @@ function gpuLines({ devices, driver, libraries, cuda }: DoctorReport['gpu']): [s
     ]),
     ['GPU driver', driver ?? 'none'],
     ...libraries.map(({ name, path }): [string, string] => [name, path ?? 'not found']),
-    ['CUDA library', cuda === null ? 'not installed' : `${cuda.library}\n${' '.repeat(17)}${cuda.reason}`],
+    [
+      'CUDA library',
+      cuda === null ? 'not installed' : [cuda.library, ...cuda.reason.split('\n')].join(`\n${' '.repeat(17)}`),
+    ],
   ]
 }
 

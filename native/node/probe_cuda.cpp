@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #endif
 
+#include "backend/cuda/interface.h"
 #include "node/arguments.h"
 #include "node/failure.h"
 #include "node/js_error.h"
@@ -15,9 +16,7 @@ namespace foretoken {
 
 namespace {
 
-constexpr int kAbiVersion = 1;
-
-/// What a library answered.
+/// What a library answered; backend/cuda/interface.h says what it is asked.
 struct Answer {
   bool ok = false;
   std::string reason;
@@ -40,9 +39,9 @@ Answer ask(const std::string& path) {
   const auto probe = reinterpret_cast<int (*)(char*, std::size_t)>(dlsym(library, "foretoken_cuda_probe"));
   if (abi_version == nullptr || probe == nullptr)
     return refuse(path + " is not foretoken's CUDA library: it has no foretoken_cuda_probe");
-  if (const int version = abi_version(); version != kAbiVersion)
+  if (const int version = abi_version(); version != cuda::kAbiVersion)
     return refuse(path + " belongs to another version of foretoken (interface " + std::to_string(version) + ", wanted " +
-                  std::to_string(kAbiVersion) + "); install the same version of both");
+                  std::to_string(cuda::kAbiVersion) + "); install the same version of both");
   char reason[4096] = {};
   const int devices = probe(reason, sizeof reason);
   reason[sizeof reason - 1] = '\0';

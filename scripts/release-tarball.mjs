@@ -16,7 +16,7 @@ const known = [
   /^examples\/demo\/[\w-]+\.(yaml|json)$/,
   /^native\/(?!test\/)[\w./-]+\.(h|cpp|cu|cmake|md)$/,
   /^prebuilds\/(linux-x64|linux-arm64|darwin-arm64)\/(foretoken\.node|libforetoken_cuda\.so)$/,
-  /^scripts\/(build-from-source|build-native|run|toolchain)\.mjs$/,
+  /^scripts\/(build-from-source|build-native|cuda-toolchain|run|toolchain)\.mjs$/,
 ]
 
 /** And it has all of these. */

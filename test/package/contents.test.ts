@@ -44,7 +44,9 @@ describe('the tarball', () => {
     expect([...tops].filter((path) => !path.startsWith('native/'))).toEqual([
       ...['CHANGELOG.md', 'CMakeLists.txt', 'LICENSE', 'README.md', 'THIRD_PARTY_NOTICES', 'dist', 'examples/demo'],
       ...['package.json', `prebuilds/${platform}`],
-      ...['build-from-source', 'build-native', 'run', 'toolchain'].map((name) => `scripts/${name}.mjs`),
+      ...['build-from-source', 'build-native', 'cuda-toolchain', 'run', 'toolchain'].map(
+        (name) => `scripts/${name}.mjs`,
+      ),
     ])
     expect(packed.files.filter((path) => path.startsWith('prebuilds/'))).toContain(
       `prebuilds/${platform}/foretoken.node`,

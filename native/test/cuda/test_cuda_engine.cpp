@@ -101,7 +101,8 @@ TEST("cuda engine: a log-prob as sampled is the log-prob as scored and as traine
       CHECK(same_bits(sampled, {scored.begin() + static_cast<std::ptrdiff_t>(before), scored.end()}));
       AccumulateOptions accumulate;
       accumulate.temperature = options.temperature;
-      CHECK_EQ(engine->accumulate(forest, {term}, accumulate, {}).terms[0].ratio_max, 1.0);
+      const TermStatistics ratio = engine->accumulate(forest, {term}, accumulate, {}).terms[0];
+      CHECK_EQ(ratio.ratio_max, 1.0);
       StepOptions step;
       step.learning_rate = 1e-3;
       CHECK(engine->step(step).grad_norm > 0);

@@ -55,6 +55,10 @@ void relax() {
 // Long enough to bridge the gap between two operations of one forward pass, short enough not to burn a shared core.
 constexpr int kSpins = 4000;
 
+constexpr std::uint64_t kOpen = std::uint64_t{1} << 31;
+constexpr std::uint64_t kInside = kOpen - 1;
+constexpr std::uint64_t loop_of(std::uint64_t door) { return door >> 32; }
+
 }  // namespace
 
 int available_threads() {
@@ -71,17 +75,18 @@ int available_threads() {
 struct ThreadTeam::State {
   std::mutex mutex;
   std::condition_variable wake;
-  std::atomic<std::uint64_t> generation{0};
   std::atomic<bool> stopping{false};
   std::atomic<int> sleeping{0};
 
-  // The loop under way. A helper reads these only between seeing the new generation and counting itself out
-  // of `busy`; the caller changes them only while `busy` is 0.
+  // The loop under way. A helper reads these only between coming in by the door and going out; the caller changes them
+  // only while the door is shut and nobody is inside.
   Call call = nullptr;
   const void* context = nullptr;
   std::int64_t count = 0;
   alignas(64) std::atomic<std::int64_t> next{0};
-  alignas(64) std::atomic<int> busy{0};
+  // Number of the loop << 32 | open | helpers inside. Nobody waits for a helper that has not come in: on a machine with
+  // other work it may get a CPU long after the caller has done everything itself.
+  alignas(64) std::atomic<std::uint64_t> door{0};
 
   std::vector<std::thread> helpers;
 
@@ -89,21 +94,30 @@ struct ThreadTeam::State {
     for (std::int64_t index; (index = next.fetch_add(1, std::memory_order_relaxed)) < count;) call(context, index, worker);
   }
 
+  /// Whether the loop was still open; its number is in `seen` either way.
+  bool come_in(std::uint64_t& seen) {
+    std::uint64_t now = door.load(std::memory_order_acquire);
+    while (now & kOpen)
+      if (door.compare_exchange_weak(now, now + 1, std::memory_order_acquire)) break;
+    seen = loop_of(now);
+    return now & kOpen;
+  }
+
   void serve(int worker) {
     std::uint64_t seen = 0;
     for (;;) {
       int spins = 0;
-      while (generation.load(std::memory_order_acquire) == seen && !stopping.load(std::memory_order_acquire)) {
+      while (loop_of(door.load(std::memory_order_acquire)) == seen && !stopping.load(std::memory_order_acquire)) {
         if (++spins < kSpins) { relax(); continue; }
         std::unique_lock lock(mutex);
         sleeping.fetch_add(1, std::memory_order_seq_cst);
-        wake.wait(lock, [&] { return generation.load(std::memory_order_seq_cst) != seen || stopping.load(); });
+        wake.wait(lock, [&] { return loop_of(door.load(std::memory_order_seq_cst)) != seen || stopping.load(); });
         sleeping.fetch_sub(1, std::memory_order_seq_cst);
       }
       if (stopping.load(std::memory_order_acquire)) return;
-      ++seen;
+      if (!come_in(seen)) continue;
       work(worker);
-      busy.fetch_sub(1, std::memory_order_release);
+      door.fetch_sub(1, std::memory_order_release);
     }
   }
 };
@@ -138,15 +152,16 @@ void ThreadTeam::run(std::int64_t count, Call call, const void* context) {
   state.context = context;
   state.count = count;
   state.next.store(0, std::memory_order_relaxed);
-  state.busy.store(size_ - 1, std::memory_order_relaxed);
-  state.generation.fetch_add(1, std::memory_order_seq_cst);
+  const std::uint64_t loop = (loop_of(state.door.load(std::memory_order_relaxed)) + 1) & 0xffffffffu;
+  state.door.store(loop << 32 | kOpen, std::memory_order_seq_cst);
   if (state.sleeping.load(std::memory_order_seq_cst) > 0) {
     std::lock_guard lock(state.mutex);
     state.wake.notify_all();
   }
   state.work(0);
+  state.door.fetch_and(~kOpen, std::memory_order_acq_rel);
   // Yielding keeps an oversubscribed machine (a container with fewer CPUs than threads) from spinning out its share.
-  for (int spins = 0; state.busy.load(std::memory_order_acquire) != 0;) {
+  for (int spins = 0; (state.door.load(std::memory_order_acquire) & kInside) != 0;) {
     if (++spins < kSpins) relax(); else std::this_thread::yield();
   }
 }

@@ -46,6 +46,15 @@ TEST("the writes of a loop are seen by the caller and by the next loop") {
   }
 }
 
+TEST("many short loops visit every index once, whichever helpers come in time") {
+  ThreadTeam team(8);
+  std::vector<int> visits(5, 0);
+  for (int round = 1; round <= 20000; ++round) {
+    team.parallel_for(5, [&](std::int64_t index, int) { ++visits[index]; });
+    CHECK(visits == std::vector<int>(5, round));
+  }
+}
+
 TEST("a team asked for no number of threads takes what the machine grants") {
   ThreadTeam team(0);
   CHECK_EQ(team.size(), available_threads());

@@ -6,6 +6,8 @@ export interface ChosenDevice {
   device: string
   /** The CUDA library to open, for a CUDA device. */
   cudaLibrary?: string
+  /** Why `auto` is not the GPU, where there is a CUDA library to ask. */
+  note?: string
 }
 
 /**
@@ -18,7 +20,8 @@ export async function chooseDevice(device = 'auto'): Promise<ChosenDevice> {
   if (device !== 'auto' && !device.startsWith('cuda')) return { device }
   const { ok, reason, library } = await probeCuda()
   if (ok && library !== null) return { device: device === 'auto' ? 'cuda' : device, cudaLibrary: library }
-  if (device === 'auto') return { device: 'cpu' }
+  if (device === 'auto')
+    return library === null ? { device: 'cpu' } : { device: 'cpu', note: `the GPU is not used: ${reason}` }
   throw new ForetokenError(
     'DEVICE_UNAVAILABLE',
     `device ${JSON.stringify(device)} cannot be used: ${reason}\n'foretoken doctor' says what it finds; device 'cpu' works everywhere`,

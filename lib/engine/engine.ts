@@ -50,18 +50,21 @@ export class Engine implements AsyncDisposable {
   readonly device: string
   /** Such as `'avx512-bf16, 2 threads'`. */
   readonly deviceDescription: string
+  /** Why `'auto'` became the CPU although foretoken's CUDA library is here; null where there is nothing to say. */
+  readonly deviceNote: string | null
   /** What activations and products are computed in. */
   readonly dtype: 'float32' | 'bfloat16'
   readonly #calls: NativeCalls
   readonly #parameters: readonly Parameter[]
   #knowsTokenBytes = false
 
-  private constructor(calls: NativeCalls, facts: NativeFacts, dtype: 'float32' | 'bfloat16') {
+  private constructor(calls: NativeCalls, facts: NativeFacts, dtype: 'float32' | 'bfloat16', note: string | null) {
     this.#calls = calls
     this.#parameters = facts.parameters
     this.config = facts.config
     this.device = facts.device
     this.deviceDescription = facts.deviceDescription
+    this.deviceNote = note
     this.dtype = dtype
   }
 
@@ -100,20 +103,26 @@ export class Engine implements AsyncDisposable {
 
   static async #start(
     options: EngineOptions,
-    load: (calls: NativeCalls, device: ChosenDevice) => Promise<NativeFacts>,
+    load: (calls: NativeCalls, device: Omit<ChosenDevice, 'note'>) => Promise<NativeFacts>,
   ): Promise<Engine> {
     const { dtype = 'float32' } = options
-    const device = await chooseDevice(options.device)
+    const { note = null, ...device } = await chooseDevice(options.device)
     const calls = new NativeCalls()
     try {
-      return new Engine(calls, await load(calls, device), dtype)
+      return new Engine(calls, await load(calls, device), dtype, note)
     } catch (error) {
       await calls.dispose()
       throw error
     }
   }
 
-  /** The log-prob of every token given its prefix, and what else was asked for. Changes nothing. */
+  /**
+   * The log-prob of every token given its prefix, in nats, and what else was asked for: arrays of N entries in the order
+   * of adding. Changes nothing.
+   *
+   * @throws ForetokenError `INVALID_ARGUMENT` for token ids outside the vocabulary, a path longer than
+   * `config.maxPositionEmbeddings`, or weights that were not kept; `OUT_OF_MEMORY`; `NON_FINITE`; `DISPOSED`.
+   */
   async score(forest: TokenForest, options: ScoreOptions = {}): Promise<ScoreResult> {
     const packed = packScoreOptions(options)
     const packedForest = packForest(forest)
@@ -130,7 +139,12 @@ export class Engine implements AsyncDisposable {
     }
   }
 
-  /** Continues segments. The forest itself is not changed: `forest.add(rollout.segment, rollout.tokens)` does that. */
+  /**
+   * Continues segments: n rollouts for each entry of `from`, in order. The forest itself is not changed:
+   * `forest.add(rollout.segment, rollout.tokens)` does that.
+   *
+   * @throws ForetokenError as `score`; `OUT_OF_MEMORY` where the key/value store cannot hold one context and one rollout.
+   */
   async sample(forest: TokenForest, options: SampleOptions): Promise<SampleResult> {
     const packed = packSampleOptions(options, this.#knowsTokenBytes)
     const packedForest = packForest(forest)
@@ -139,7 +153,12 @@ export class Engine implements AsyncDisposable {
     )
   }
 
-  /** Adds the gradients of the terms' sum to those already there. The loss is minimised. */
+  /**
+   * Adds the gradients of the terms' sum to those already there. The loss is minimised. Aborted or failed, it may have
+   * added a part: `zeroGradients` drops it.
+   *
+   * @throws ForetokenError as `score`; `INVALID_ARGUMENT` naming the term and field; `NON_FINITE` naming the token.
+   */
   async accumulate(
     forest: TokenForest,
     terms: readonly LossTerm[],
@@ -173,21 +192,29 @@ export class Engine implements AsyncDisposable {
     return this.#parameters
   }
 
-  /** A tensor of a parameter, row-major, as float32. */
+  /**
+   * A tensor of a parameter, row-major in its `shape`, as float32. A copy.
+   *
+   * @throws ForetokenError `INVALID_ARGUMENT` for an unknown name, or a kind that is not there.
+   */
   async read(name: string, kind: TensorKind = 'weight'): Promise<Float32Array> {
     checkName(name)
     checkChoice('kind', kind, ['weight', 'gradient', 'reference', 'average'])
     return this.#calls.run({}, (native, handle, id, progress) => native.read(handle, id, progress, name, kind))
   }
 
-  /** Replaces a parameter's current weights. */
+  /**
+   * Replaces a parameter's current weights by as many values, row-major.
+   *
+   * @throws ForetokenError `INVALID_ARGUMENT` for an unknown name or another number of values; `NON_FINITE`.
+   */
   async write(name: string, values: ArrayLike<number>): Promise<void> {
     checkName(name)
     const floats = checkFloats('values', values)
     return this.#calls.run({}, (native, handle, id, progress) => native.write(handle, id, progress, name, floats))
   }
 
-  /** Freezes a copy of the current weights, for `weights: 'reference'`. */
+  /** Freezes a copy of the current weights, for `weights: 'reference'`. @throws ForetokenError `OUT_OF_MEMORY`. */
   async keepReference(): Promise<void> {
     return this.#calls.run({}, (native, handle, id, progress) => native.keepReference(handle, id, progress))
   }
@@ -199,7 +226,7 @@ export class Engine implements AsyncDisposable {
     return this.#calls.run({}, (native, handle, id, progress) => native.updateAverage(handle, id, progress, tau))
   }
 
-  /** Tells the engine what bytes its tokens stand for, so that `sample` can stop at texts. */
+  /** Tells the engine what bytes its tokens stand for, such as `tokenizer.bytes`, so that `sample` can stop at texts. */
   async setTokenBytes(table: TokenBytes): Promise<void> {
     const packed = packTokenBytes(table)
     const done = this.#calls.run({}, (native, handle, id, progress) =>
@@ -209,7 +236,12 @@ export class Engine implements AsyncDisposable {
     return done
   }
 
-  /** Writes the model in Hugging Face layout, tokenizer files included; the folder appears whole or not at all. */
+  /**
+   * Writes the model in Hugging Face layout, with the tokenizer files of the folder it was opened from; the folder appears
+   * whole or not at all. It replaces an earlier model there, and nothing else.
+   *
+   * @throws ForetokenError `IO`; `NON_FINITE` for weights that the dtype cannot hold.
+   */
   async save(directory: string, options: SaveOptions = {}): Promise<void> {
     checkDirectory(directory)
     const packed = packSaveOptions(options, this.config.dtype)

@@ -63,6 +63,7 @@ export async function openParts(
       `${config.method} · ${engine.deviceDescription} · ` +
         `${describeMachine(engine).parameters.toLocaleString('en')} parameters · ${shown(run.path)}`,
     )
+    if (engine.deviceNote !== null) display.note(engine.deviceNote)
     display.note(memoryText(await engine.memoryPlan(largestWork(config))))
     const heldOut = config.evaluation.enabled ? await openHeldOut(config, corpus) : undefined
     if (heldOut) {

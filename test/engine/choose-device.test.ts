@@ -32,11 +32,17 @@ describe('the device', () => {
     const text = join(folder, 'text.so')
     writeFileSync(text, 'text')
     const crash = cudaStandIn(folder, 'crash', '(void)reason; (void)size; std::abort();')
-    for (const library of [join(folder, 'absent.so'), text, crash]) {
+    const absent = join(folder, 'absent.so')
+    for (const library of [absent, text, crash]) {
       useLibrary(library)
-      expect(await chooseDevice()).toEqual({ device: 'cpu' })
+      const { device, cudaLibrary, note } = await chooseDevice()
+      expect({ device, cudaLibrary }).toEqual({ device: 'cpu', cudaLibrary: undefined })
       await using engine = await Engine.create(tinyConfig)
       expect(engine.device).toBe('cpu')
+      // There is nothing to say where nobody installed a library.
+      expect(engine.deviceNote).toBe(note ?? null)
+      if (library === absent) expect(note).toBeUndefined()
+      else expect(note).toMatch(new RegExp(`^the GPU is not used: .*${library}`))
       await expect(Engine.create(tinyConfig, { device: 'cuda' })).rejects.toMatchObject({
         code: 'DEVICE_UNAVAILABLE',
         message: expect.stringContaining(library),

@@ -117,6 +117,11 @@ class Backend {
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;   // host memory is free on return
   virtual void download(void* host, const void* device, std::size_t bytes) = 0; // complete on return
   virtual void synchronize() = 0;
+  /// Whether operations are still under way when their calls return, so that it pays to queue more before reading results.
+  virtual bool asynchronous() const { return false; }
+  /// The next download of just these bytes gets them as they are now in the order of calls, and does not wait for what is
+  /// called in between; nothing may write them until then. Forgotten when the memory is released.
+  virtual void start_download(const void* /*device*/, std::size_t /*bytes*/) {}
   virtual std::size_t scratch_bytes() const = 0;       // held by the backend itself
   virtual std::size_t available_memory() const { return foretoken::available_memory(); }  // bytes that it could allocate now
 
@@ -190,6 +195,12 @@ class Backend {
   virtual void gather_rows(View x, const std::int32_t* index, View y) = 0;
   /// dx (N, C) A at rows index (M) += dy (M, C) A; the indices differ from each other.
   virtual void scatter_add_rows(View dy, const std::int32_t* index, View dx) = 0;
+
+  /// tokens[i] = drawn[from[i]] where from[i] is not negative, else given[i]; all in device memory.
+  virtual void select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from,
+                             std::int64_t count, std::int32_t* tokens) {
+    for (std::int64_t i = 0; i < count; ++i) tokens[i] = from[i] >= 0 ? drawn[from[i]] : given[i];
+  }
 
   // ---- head: statistics of tempered log-softmax rows, p = softmax(logits · inverse_temperature)
   /// logits (n, V) A -> logprobs (1, targets.count) A, lse (1, n) A of the tempered logits, entropy (1, n) A in nats,

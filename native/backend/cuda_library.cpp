@@ -81,6 +81,10 @@ class LibraryBackend final : public Backend {
     cross(operations_.download, backend_, host, device, bytes);
   }
   void synchronize() override { cross(operations_.synchronize, backend_); }
+  bool asynchronous() const override { return cross(operations_.asynchronous, backend_); }
+  void start_download(const void* device, std::size_t bytes) override {
+    cross(operations_.start_download, backend_, device, bytes);
+  }
   std::size_t scratch_bytes() const override { return cross(operations_.scratch_bytes, backend_); }
   std::size_t available_memory() const override { return cross(operations_.available_memory, backend_); }
   void fill_zero(View x) override { cross(operations_.fill_zero, backend_, x); }
@@ -165,6 +169,11 @@ class LibraryBackend final : public Backend {
   }
   void scatter_add_rows(View dy, const std::int32_t* index, View dx) override {
     cross(operations_.scatter_add_rows, backend_, dy, index, dx);
+  }
+
+  void select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from, std::int64_t count,
+                     std::int32_t* tokens) override {
+    cross(operations_.select_tokens, backend_, given, drawn, from, count, tokens);
   }
 
   void logprob_forward(View logits, double inverse_temperature, const Targets& targets, View logprobs, View lse,

@@ -32,6 +32,11 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
   DeviceBatch device;
   device.rows = N;
   device.tokens = put(tokens_, backend_, batch.tokens);
+  if (!batch.token_from.empty()) {
+    std::int32_t* selected = selected_tokens_.reserve(backend_, batch.tokens.size());
+    backend_.select_tokens(device.tokens, batch.drawn, put(token_from_, backend_, batch.token_from), N, selected);
+    device.tokens = selected;
+  }
   device.positions = put(positions_, backend_, batch.positions);
   device.paths.runs = put(runs_, backend_, batch.runs);
   device.paths.runs_count = static_cast<std::int64_t>(batch.runs.size());

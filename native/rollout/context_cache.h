@@ -20,6 +20,8 @@ struct PageStore {
 /// The rows of one forward pass over the store, on the host.
 struct CachedBatch {
   std::vector<std::int32_t> tokens, positions;
+  std::vector<std::int32_t> token_from;           // per row an index into `drawn`, or −1 where `tokens` has it; empty: all have
+  const std::int32_t* drawn = nullptr;            // tokens that the device has drawn and the host has not seen
   std::vector<Run> runs;
   std::vector<std::vector<std::int32_t>> tables;  // one per run
   std::vector<std::int32_t> write_rows, write_pages, write_lanes;

@@ -65,6 +65,7 @@ SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, con
     decode(backend, forward, stop, control);
     control.report(decoded_, total);
   }
+  if (steps_[0].rows() > 0) fetch(backend, steps_[0]);  // of rollouts that had all ended
   result_.statistics.decode_tokens = decoded_;
   return std::move(result_);
 }
@@ -145,13 +146,14 @@ void RolloutScheduler::prefill(Backend& backend, CachedForward& forward, const S
       const View logits = forward.logits(begin, count);
       for (std::int32_t j = 0; j < options_.n; ++j) {
         std::vector<Sequence> fresh(static_cast<std::size_t>(count));
-        std::vector<Sequence*> pointers;
+        first_.clear();
         for (std::int64_t i = 0; i < count; ++i) {
           fresh[i].entry = entries[begin + i];
           fresh[i].rollout = fresh[i].entry * options_.n + j;
-          pointers.push_back(&fresh[i]);
+          add_row(first_, fresh[i].rollout, 0);
         }
-        draw(backend, logits, pointers);
+        draw(backend, logits, first_, 0);
+        fetch(backend, first_);
         for (std::int64_t i = 0; i < count; ++i)
           if (append(fresh[i], drawn_[i], drawn_logprobs_[i], stop)) waiting_.push_back(std::move(fresh[i]));
           else finish(fresh[i]);
@@ -186,15 +188,23 @@ void RolloutScheduler::admit_sequences(CachedBatch& batch) {
   }
 }
 
-void RolloutScheduler::decode(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
+CachedBatch RolloutScheduler::next_step(const Draw& ahead, Draw& drawing) {
   CachedBatch batch;
   admit_sequences(batch);
-  if (active_.empty()) return;
+  drawing.clear();
+  std::int64_t next_ahead = 0;  // rows of `ahead` are in the order of active_, but for rollouts that have ended
   for (const Sequence& sequence : active_) {
     const Rollout& rollout = result_.rollouts[sequence.rollout];
+    std::int64_t unseen = next_ahead;
+    while (unseen < ahead.rows() && ahead.rollouts[unseen] != sequence.rollout) ++unseen;
+    const bool is_ahead = unseen < ahead.rows();
+    if (is_ahead) next_ahead = unseen + 1;
+    const auto tokens = static_cast<std::int64_t>(rollout.tokens.size()) + (is_ahead ? 1 : 0);
+    if (tokens == options_.max_tokens) continue;  // its last token is being drawn
     const auto row = static_cast<std::int32_t>(batch.tokens.size());
-    const std::int64_t position = context_length(sequence.entry) + static_cast<std::int64_t>(rollout.tokens.size()) - 1;
+    const std::int64_t position = context_length(sequence.entry) + tokens - 1;
     batch.tokens.push_back(rollout.tokens.back());
+    if (ahead.rows() > 0) batch.token_from.push_back(is_ahead ? ahead.place(unseen) : -1);
     batch.positions.push_back(static_cast<std::int32_t>(position));
     batch.runs.push_back({row, 1, static_cast<std::int32_t>(position), row});
     const std::int64_t blocks = position / page_positions_ + 1;
@@ -203,74 +213,111 @@ void RolloutScheduler::decode(Backend& backend, CachedForward& forward, const St
     batch.write_pages.push_back(sequence.table[blocks - 1]);
     batch.write_lanes.push_back(static_cast<std::int32_t>(position % page_positions_));
     batch.head_rows.push_back(row);
+    add_row(drawing, sequence.rollout, tokens);
   }
-  forward.run(batch, control);
-  result_.statistics.decode_steps += 1;
+  batch.drawn = ahead.tokens.data();
+  return batch;
+}
 
-  const auto rows = static_cast<std::int64_t>(active_.size());
-  std::vector<bool> goes_on(active_.size());
-  std::vector<Sequence*> pointers;
-  for (std::int64_t begin = 0; begin < rows; begin += forward.chunk_rows()) {
-    const std::int64_t count = std::min(forward.chunk_rows(), rows - begin);
-    pointers.clear();
-    for (std::int64_t i = 0; i < count; ++i) pointers.push_back(&active_[begin + i]);
-    draw(backend, forward.logits(begin, count), pointers);
-    for (std::int64_t i = 0; i < count; ++i)
-      goes_on[begin + i] = append(active_[begin + i], drawn_[i], drawn_logprobs_[i], stop);
+void RolloutScheduler::decode(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
+  Draw &ahead = steps_[0], &drawing = steps_[1];
+  const CachedBatch batch = next_step(ahead, drawing);
+  if (batch.rows() > 0) {
+    forward.run(batch, control);
+    result_.statistics.decode_steps += 1;
+    for (std::int64_t begin = 0; begin < batch.rows(); begin += forward.chunk_rows())
+      draw(backend, forward.logits(begin, std::min(forward.chunk_rows(), batch.rows() - begin)), drawing, begin);
   }
+  collect(backend, ahead, stop);
+  ahead.clear();
+  std::swap(ahead, drawing);
+  if (!backend.asynchronous()) {
+    collect(backend, ahead, stop);
+    ahead.clear();
+  }
+}
+
+void RolloutScheduler::collect(Backend& backend, const Draw& drawing, const StopMatcher& stop) {
+  if (drawing.rows() == 0) return;
+  fetch(backend, drawing);
   std::vector<Sequence> still;
   still.reserve(active_.size());
-  for (std::size_t i = 0; i < active_.size(); ++i)
-    if (goes_on[i]) still.push_back(std::move(active_[i])); else finish(active_[i]);
+  std::int64_t row = 0;
+  for (Sequence& sequence : active_) {
+    // Rows of rollouts that ended in the meantime are skipped; rollouts that joined since then have no row.
+    std::int64_t own = row;
+    while (own < drawing.rows() && drawing.rollouts[own] != sequence.rollout) ++own;
+    const bool has_row = own < drawing.rows();
+    if (has_row) row = own + 1;
+    if (!has_row || append(sequence, drawn_[own], drawn_logprobs_[own], stop)) still.push_back(std::move(sequence));
+    else finish(sequence);
+  }
   active_ = std::move(still);
 }
 
-void RolloutScheduler::draw(Backend& backend, View logits, const std::vector<Sequence*>& sequences) {
-  const std::size_t count = sequences.size();
-  std::vector<SampleRow> rows(count);
-  std::vector<bool> early(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Sequence& sequence = *sequences[i];
+void RolloutScheduler::add_row(Draw& drawing, std::int32_t rollout, std::int64_t position) const {
+  const bool early = position < options_.min_tokens;
+  drawing.rollouts.push_back(rollout);
+  drawing.positions.push_back(static_cast<std::uint32_t>(position));
+  drawing.early.push_back(early);
+  (early ? drawing.any_early : drawing.any_late) = true;
+}
+
+void RolloutScheduler::draw(Backend& backend, View logits, Draw& drawing, std::int64_t begin) {
+  std::vector<SampleRow> rows(static_cast<std::size_t>(logits.rows));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t at = static_cast<std::size_t>(begin) + i;
+    const auto rollout = static_cast<std::size_t>(drawing.rollouts[at]);
     SampleRow& row = rows[i];
     row.seed = options_.seed;
-    row.rollout = options_.rollout_ids.empty() ? static_cast<std::uint32_t>(sequence.rollout)
-                                               : options_.rollout_ids[sequence.rollout];
-    row.position = static_cast<std::uint32_t>(result_.rollouts[sequence.rollout].tokens.size());
+    row.rollout = options_.rollout_ids.empty() ? static_cast<std::uint32_t>(rollout) : options_.rollout_ids[rollout];
+    row.position = drawing.positions[at];
     row.temperature = options_.temperature;
     row.top_k = options_.top_k;
     row.top_p = static_cast<float>(options_.top_p);
     row.min_p = static_cast<float>(options_.min_p);
-    early[i] = static_cast<std::int32_t>(row.position) < options_.min_tokens;
   }
-  drawn_.assign(count, 0);
-  drawn_logprobs_.assign(count, 0);
+  const auto count = static_cast<std::size_t>(drawing.rows());
+  const DType A = backend.accumulation_dtype();
+  std::int32_t* tokens = drawing.tokens.reserve(backend, 2 * count);
+  if (drawing.logprobs.bytes() < 2 * count * size_of(A)) drawing.logprobs = Buffer(backend, 2 * count * size_of(A));
+  const View logprobs(drawing.logprobs.data(), A, 2, drawing.rows());
+  const SampleRow* rows_device = sample_rows_.assign(backend, std::span<const SampleRow>(rows));
   // Rows that may not stop yet are drawn with the stop tokens banned, in a call of their own over the same logits.
-  for (const bool suppress : {false, true}) {
-    if (std::find(early.begin(), early.end(), suppress) == early.end()) continue;
+  for (const bool early : {false, true}) {
+    if (!(early ? drawing.any_early : drawing.any_late)) continue;
     std::vector<std::int32_t> banned = options_.banned;
-    if (suppress) banned.insert(banned.end(), options_.stop.tokens.begin(), options_.stop.tokens.end());
-    std::int32_t* tokens = drawn_device_.reserve(backend, count);
-    const DType A = backend.accumulation_dtype();
-    if (logprobs_device_.bytes() < count * size_of(A)) logprobs_device_ = Buffer(backend, count * size_of(A));
-    const View logprobs(logprobs_device_.data(), A, 1, static_cast<std::int64_t>(count));
-    backend.sample(logits, sample_rows_.assign(backend, std::span<const SampleRow>(rows)),
-                   banned_.assign(backend, std::span<const std::int32_t>(banned)), static_cast<std::int64_t>(banned.size()),
-                   tokens, logprobs);
-    std::vector<std::int32_t> drawn(count);
-    std::vector<float> values(count);
-    backend.download(drawn.data(), tokens, count * sizeof(std::int32_t));
-    if (A == DType::Float64) {
-      std::vector<double> wide(count);
-      backend.download(wide.data(), logprobs.data, count * sizeof(double));
-      std::transform(wide.begin(), wide.end(), values.begin(), [](double value) { return static_cast<float>(value); });
-    } else {
-      backend.download(values.data(), logprobs.data, count * sizeof(float));
-    }
-    for (std::size_t i = 0; i < count; ++i)
-      if (early[i] == suppress) {
-        drawn_[i] = drawn[i];
-        drawn_logprobs_[i] = values[i];
-      }
+    if (early) banned.insert(banned.end(), options_.stop.tokens.begin(), options_.stop.tokens.end());
+    backend.sample(logits, rows_device, banned_.assign(backend, std::span<const std::int32_t>(banned)),
+                   static_cast<std::int64_t>(banned.size()), tokens + (early ? count : 0) + begin,
+                   logprobs.slice_rows(early, 1).slice_cols(begin, logits.rows));
+  }
+  if (begin + logits.rows == drawing.rows()) {
+    backend.start_download(tokens + drawing.first(), static_cast<std::size_t>(drawing.drawn()) * sizeof(std::int32_t));
+    const View drawn = drawing.drawn_logprobs(A);
+    backend.start_download(drawn.data, static_cast<std::size_t>(drawn.cols) * size_of(A));
+  }
+}
+
+void RolloutScheduler::fetch(Backend& backend, const Draw& drawing) {
+  const View drawn = drawing.drawn_logprobs(backend.accumulation_dtype());
+  const auto count = static_cast<std::size_t>(drawn.cols);
+  std::vector<std::int32_t> tokens(count);
+  std::vector<float> values(count);
+  backend.download(tokens.data(), drawing.tokens.data() + drawing.first(), count * sizeof(std::int32_t));
+  if (drawn.dtype == DType::Float64) {
+    std::vector<double> wide(count);
+    backend.download(wide.data(), drawn.data, count * sizeof(double));
+    std::transform(wide.begin(), wide.end(), values.begin(), [](double value) { return static_cast<float>(value); });
+  } else {
+    backend.download(values.data(), drawn.data, count * sizeof(float));
+  }
+  drawn_.resize(static_cast<std::size_t>(drawing.rows()));
+  drawn_logprobs_.resize(drawn_.size());
+  for (std::size_t i = 0; i < drawn_.size(); ++i) {
+    const auto place = static_cast<std::size_t>(drawing.place(static_cast<std::int64_t>(i)) - drawing.first());
+    drawn_[i] = tokens[place];
+    drawn_logprobs_[i] = values[place];
   }
 }
 

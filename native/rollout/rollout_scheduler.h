@@ -15,6 +15,10 @@ namespace foretoken {
 /// A rollout reserves the pages of its longest possible length before it starts, and a context is taken in only while
 /// at least one more rollout still fits: so the batch never gets stuck, and a small store only means more waves. What a
 /// rollout says does not depend on any of this: its logits depend on its prefix, its draws on (seed, id, position).
+///
+/// On an asynchronous device decoding is one step ahead of what the host has seen: a step takes its tokens where the step
+/// before drew them, and is queued before those are looked at. A rollout that turns out to have ended has then taken part
+/// in one step too many, whose token is dropped.
 class RolloutScheduler {
  public:
   RolloutScheduler(const TokenForest& forest, const SampleOptions& options, std::int64_t prefill_tokens,
@@ -36,12 +40,39 @@ class RolloutScheduler {
     StopMatcher::Tail tail;
   };
 
+  /// Tokens that are being drawn, for rows of one pass, and their log-probs.
+  struct Draw {
+    std::vector<std::int32_t> rollouts;    // of the rows
+    std::vector<std::uint32_t> positions;  // of the tokens within their rollouts
+    std::vector<bool> early;               // rows that may not stop yet
+    bool any_early = false, any_late = false;
+    DeviceArray<std::int32_t> tokens;      // (2, rows): with the stop tokens and without
+    Buffer logprobs;                       // (2, rows) A
+
+    std::int64_t rows() const { return static_cast<std::int64_t>(rollouts.size()); }
+    /// The part of `tokens` and `logprobs` that is drawn at all.
+    std::int64_t first() const { return any_late ? 0 : rows(); }
+    std::int64_t drawn() const { return any_late && any_early ? 2 * rows() : rows(); }
+    View drawn_logprobs(DType A) const { return View(logprobs.data(), A, 1, 2 * rows()).slice_cols(first(), drawn()); }
+    /// Where row i's token is in `tokens`.
+    std::int32_t place(std::int64_t i) const { return static_cast<std::int32_t>(early[i] ? rows() + i : i); }
+    void clear() { rollouts.clear(); positions.clear(); early.clear(); any_early = any_late = false; }
+  };
+
   bool admit_contexts();
   void prefill(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control);
   void admit_sequences(CachedBatch& batch);
   void decode(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control);
-  /// Draws a token for each head row [begin, begin + count) of the last pass; row i continues sequences[i].
-  void draw(Backend& backend, View logits, const std::vector<Sequence*>& sequences);
+  /// The next step of all rollouts that may go on; `ahead` holds what is being drawn for them, if anything.
+  CachedBatch next_step(const Draw& ahead, Draw& drawing);
+  /// A row of `drawing` for the rollout's token number `position`.
+  void add_row(Draw& drawing, std::int32_t rollout, std::int64_t position) const;
+  /// Draws rows [begin, begin + logits.rows), of which logits has the distributions.
+  void draw(Backend& backend, View logits, Draw& drawing, std::int64_t begin);
+  /// Waits for the tokens.
+  void fetch(Backend& backend, const Draw& drawing);
+  /// Appends what `drawing` has for the rollouts in the batch; those that end leave it.
+  void collect(Backend& backend, const Draw& drawing, const StopMatcher& stop);
   /// Appends the drawn token; answers whether the rollout goes on.
   bool append(Sequence& sequence, std::int32_t token, float logprob, const StopMatcher& stop);
   void finish(Sequence& sequence);
@@ -64,10 +95,10 @@ class RolloutScheduler {
   std::vector<std::int32_t> row_in_batch_;    // (forest tokens) scratch of the prefill
   std::int64_t decoded_ = 0;
 
+  Draw first_, steps_[2];                      // of a prefill; of the step under way and the one being queued
   DeviceArray<SampleRow> sample_rows_;
-  DeviceArray<std::int32_t> banned_, drawn_device_;
-  Buffer logprobs_device_;
-  std::vector<std::int32_t> drawn_;
+  DeviceArray<std::int32_t> banned_;
+  std::vector<std::int32_t> drawn_;            // by row
   std::vector<float> drawn_logprobs_;
 };
 

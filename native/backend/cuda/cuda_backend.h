@@ -26,6 +26,8 @@ class CudaBackend final : public Backend {
   void upload(void* device, const void* host, std::size_t bytes) override { device_->upload(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { device_->download(host, device, bytes); }
   void synchronize() override { device_->synchronize(); }
+  bool asynchronous() const override { return true; }
+  void start_download(const void* device, std::size_t bytes) override { device_->start_download(device, bytes); }
   std::size_t scratch_bytes() const override { return scratch_bytes_ + (library_ ? library_->workspace_bytes() : 0); }
   std::size_t available_memory() const override { return device_->available_memory(); }
   void fill_zero(View x) override;
@@ -80,6 +82,8 @@ class CudaBackend final : public Backend {
   // rows.cu
   void gather_rows(View x, const std::int32_t* index, View y) override;
   void scatter_add_rows(View dy, const std::int32_t* index, View dx) override;
+  void select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from, std::int64_t count,
+                     std::int32_t* tokens) override;
 
   // logprob.cu
   void logprob_forward(View logits, double inverse_temperature, const Targets& targets, View logprobs, View lse,

@@ -28,6 +28,12 @@ FORETOKEN_KERNEL void scatter_add_rows_kernel(Matrix<const float> dy, const std:
   });
 }
 
+FORETOKEN_KERNEL void select_tokens_kernel(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from,
+                                           std::int64_t count, std::int32_t* tokens) {
+  const std::int64_t i = global_index();
+  if (i < count) tokens[i] = from[i] >= 0 ? drawn[from[i]] : given[i];
+}
+
 }  // namespace
 
 void CudaBackend::gather_rows(View x, const std::int32_t* index, View y) {
@@ -41,6 +47,12 @@ void CudaBackend::gather_rows(View x, const std::int32_t* index, View y) {
 void CudaBackend::scatter_add_rows(View dy, const std::int32_t* index, View dx) {
   const Chunks chunks = Chunks::of(dy.rows, dy.cols, false);
   FORETOKEN_LAUNCH(*device_, scatter_add_rows_kernel, chunks.grid(), matrix<const float>(dy), index, matrix<float>(dx), chunks);
+}
+
+void CudaBackend::select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from, std::int64_t count,
+                                std::int32_t* tokens) {
+  const int threads = threads_for(count);
+  FORETOKEN_LAUNCH(*device_, select_tokens_kernel, (Grid{(count + threads - 1) / threads, threads}), given, drawn, from, count, tokens);
 }
 
 }  // namespace foretoken::cuda

@@ -1,11 +1,17 @@
 #pragma once
 
+#include <cstdlib>
+
 #include "test/engine/tiny_models.h"
 
 namespace foretoken::test {
 
-/// The library with the CUDA backend's kernels over two emulated devices (native/backend/cuda/build.cmake).
-inline const char* emulated_library() { return FORETOKEN_EMULATED_CUDA_LIBRARY; }
+/// The library with the CUDA backend's kernels over two emulated devices (native/backend/cuda/build.cmake), or the one
+/// that FORETOKEN_TEST_CUDA names, which has a GPU (scripts/gpu-check.sh).
+inline const char* emulated_library() {
+  const char* real = std::getenv("FORETOKEN_TEST_CUDA");
+  return real ? real : FORETOKEN_EMULATED_CUDA_LIBRARY;
+}
 
 inline EngineOptions emulated(DType dtype = DType::Float32, const char* device = "cuda") {
   EngineOptions options;

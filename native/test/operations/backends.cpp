@@ -1,5 +1,8 @@
+#include <cstdlib>
+
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cuda/host_backend.h"
+#include "backend/cuda_library.h"
 #include "test/operations/harness.h"
 
 namespace foretoken::test {
@@ -8,6 +11,14 @@ const std::vector<BackendCase>& backend_cases() {
   static const std::vector<BackendCase> cases = [] {
     std::vector<BackendCase> list;
     list.push_back({"reference", "reference", DType::Float64, [] { return make_reference_backend(); }});
+    // With a GPU (scripts/gpu-check.sh) it is the only one to be compared: the others need none.
+    if (const char* library = std::getenv("FORETOKEN_TEST_CUDA")) {
+      for (DType dtype : {DType::Float32, DType::BFloat16}) {
+        const std::string name = std::string("cuda ") + name_of(dtype);
+        list.push_back({name, name, dtype, [=] { return make_cuda_backend(library, -1, dtype); }});
+      }
+      return list;
+    }
     for (cpu::Isa isa : cpu::kAllIsas)
       for (DType dtype : {DType::Float32, DType::BFloat16})
         for (int threads : {1, 2}) {

@@ -113,5 +113,15 @@ TEST("rows: gathering and scattering move exactly the rows named") {
   });
 }
 
+TEST("rows: a token is one that was drawn, where a place is named, or the one that is given") {
+  for_each_backend([](const BackendCase& backend) {
+    Workbench bench(backend);
+    const std::vector<std::int32_t> given{10, 11, 12, 13}, drawn{7, 8, 9}, from{-1, 2, 0, -1};
+    auto* tokens = static_cast<std::int32_t*>(bench.bytes(from.size() * sizeof(std::int32_t)));
+    bench->select_tokens(bench.array(given), bench.array(drawn), bench.array(from), 4, tokens);
+    CHECK(bench.read_integers(tokens, 4) == (std::vector<std::int32_t>{10, 9, 7, 13}));
+  });
+}
+
 }  // namespace
 }  // namespace foretoken::test

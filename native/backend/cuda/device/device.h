@@ -24,6 +24,8 @@ class Device {
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;    // host memory is free on return
   virtual void download(void* host, const void* device, std::size_t bytes) = 0;  // complete on return
   virtual void synchronize() = 0;
+  /// As Backend::start_download.
+  virtual void start_download(const void* /*device*/, std::size_t /*bytes*/) {}
   /// rows · row_bytes bytes, rows stride_bytes apart, become 0.
   virtual void clear(void* data, std::size_t rows, std::size_t row_bytes, std::size_t stride_bytes) = 0;
 

@@ -3,6 +3,7 @@
 
 #include "backend/cuda/device/check.h"
 #include "backend/cuda/device/device.h"
+#include "backend/cuda/library/early_downloads.h"
 #include "backend/cuda/library/staging.h"
 
 namespace foretoken::cuda {
@@ -24,11 +25,13 @@ class CudaDevice final : public Device {
                    std::to_string(driver / 1000) + '.' + std::to_string(driver % 1000 / 10);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
     staging_.emplace(stream_);
+    early_downloads_.emplace(stream_);
   }
   ~CudaDevice() override {
     if (cudaSetDevice(index_) != cudaSuccess) return;
     cudaStreamSynchronize(stream_);
     staging_.reset();
+    early_downloads_.reset();
     cudaStreamDestroy(stream_);
   }
 
@@ -59,6 +62,7 @@ class CudaDevice final : public Device {
     // Kernels that still use it were queued before.
     if (cudaSetDevice(index_) != cudaSuccess) return;
     cudaStreamSynchronize(stream_);
+    early_downloads_->forget();
     cudaFree(data);
   }
   void upload(void* device, const void* host, std::size_t bytes) override {
@@ -66,8 +70,13 @@ class CudaDevice final : public Device {
     enter();
     staging_->upload(device, host, bytes);
   }
+  void start_download(const void* device, std::size_t bytes) override {
+    enter();
+    early_downloads_->start(device, bytes);
+  }
   void download(void* host, const void* device, std::size_t bytes) override {
     enter();
+    if (early_downloads_->finish(host, device, bytes)) return;
     if (bytes) check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "download");
     check(cudaStreamSynchronize(stream_), "download");
   }
@@ -91,6 +100,7 @@ class CudaDevice final : public Device {
   std::string description_;
   cudaStream_t stream_ = nullptr;
   std::optional<Staging> staging_;
+  std::optional<EarlyDownloads> early_downloads_;
 };
 
 }  // namespace

@@ -1,115 +1,93 @@
+#include "backend/cuda/attention_backward.h"
+
 #include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/device/launch.h"
 
 namespace foretoken::cuda {
 
 namespace {
 
-constexpr int kThreads = 64;
-constexpr int kMostHeadDim = 256;
+constexpr int kThreads = 256;
+constexpr int kQuad = 4;
 
+// tiles[r] = Σ over the runs before r of their tiles. One block.
+FORETOKEN_KERNEL void run_tiles_kernel(const Run* runs, std::int64_t count, int per_row, int tile_rows, std::int32_t* tiles) {
+  FORETOKEN_SHARED std::int32_t sums[kThreads];
+  const std::int64_t each = (count + kThreads - 1) / kThreads;
+  const std::int64_t begin = min_of(thread_index() * each, count), end = min_of(begin + each, count);
+  const auto tiles_of = [&](std::int64_t r) { return (runs[r].count * per_row + tile_rows - 1) / tile_rows; };
+  std::int32_t sum = 0;
+  for (std::int64_t r = begin; r < end; ++r) sum += tiles_of(r);
+  sums[thread_index()] = sum;
+  sync_block();
+  std::int32_t before = 0;
+  for (int i = 0; i < thread_index(); ++i) before += sums[i];
+  for (std::int64_t r = begin; r < end; ++r) {
+    tiles[r] = before;
+    before += tiles_of(r);
+  }
+  if (thread_index() == kThreads - 1) tiles[count] = before;
+}
+
+// delta = Σ dout · out with dout rounded to T, and the rounded dout itself (N · H, row) where it is wanted. Four lanes share
+// a row and head, a lane takes every fourth chunk in order, then pairs of lanes are added.
 template <typename T>
-struct Gradients {
-  Matrix<const T> q, k, v, out;
-  Matrix<const float> dout, lse;
-  PackedPaths paths;
-  AttentionShape shape;
-};
-
-/// Σ a · b over D in order.
-template <typename A, typename B>
-FORETOKEN_DEVICE float dot(const A* a, const B* b, int count) {
+FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const float> dout, std::int64_t items, int heads,
+                                             int head_dim, T* rounded, int row, float* delta) {
+  const std::int64_t item = global_index() / kQuad;
+  const bool there = item < items, whole = head_dim % kChunk == 0;
+  const std::int64_t n = item / heads, h = item % heads;
   float sum = 0;
-  for (int d = 0; d < count; ++d) sum = fmaf(widen(a[d]), widen(b[d]), sum);
-  return sum;
-}
-
-FORETOKEN_DEVICE std::int64_t first_visible(std::int64_t position, int window) {
-  return window > 0 ? max_of<std::int64_t>(0, position - window + 1) : 0;
-}
-
-// With p_j = exp(s_j − lse) and delta = dout · out: ds_j = p_j · (dout · v_j − delta), dq = Σ scale · ds_j · k_j over
-// positions in order; a thread per row and head.
-template <typename T>
-FORETOKEN_KERNEL void attention_backward_q_kernel(Gradients<T> g, Matrix<float> dq) {
-  const AttentionShape& s = g.shape;
-  const int D = s.head_dim;
-  const Run run = g.paths.runs[block_index()];
-  const std::int32_t* row_at = g.paths.path_rows + g.paths.path_begin[block_index()];
-  for (std::int64_t item = thread_index(); item < std::int64_t{run.count} * s.heads; item += block_threads()) {
-    const std::int64_t i = item / s.heads, n = run.row + i, last = run.position + i;
-    const int h = static_cast<int>(item % s.heads), kv_head = h / (s.heads / s.kv_heads);
-    const T* query = g.q.row(n) + h * D;
-    const float* upstream = g.dout.row(n) + h * D;
-    const float delta = dot(upstream, g.out.row(n) + h * D, D), lse = g.lse.row(n)[h];
-    float sum[kMostHeadDim];
-    for (int d = 0; d < D; ++d) sum[d] = 0;
-    for (std::int64_t j = first_visible(last, s.window); j <= last; ++j) {
-      const T* key = g.k.row(row_at[j]) + kv_head * D;
-      const float weight = expf(fmaf(dot(query, key, D), s.scale, -lse));
-      const float dscore = s.scale * weight * (dot(upstream, g.v.row(row_at[j]) + kv_head * D, D) - delta);
-      for (int d = 0; d < D; ++d) sum[d] = fmaf(dscore, widen(key[d]), sum[d]);
-    }
-    for (int d = 0; d < D; ++d) dq.row(n)[h * D + d] = sum[d];
+  for (int d = thread_index() % kQuad * kChunk; there && d < head_dim; d += kQuad * kChunk) {
+    float upstream[kChunk], result[kChunk];
+    load_chunk(dout.row(n) + h * head_dim + d, head_dim - d, dout.aligned && whole, upstream);
+    load_chunk(out.row(n) + h * head_dim + d, head_dim - d, out.aligned && whole, result);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) sum = fmaf(widen(narrow<T>(upstream[i])), result[i], sum);
+    if (rounded) store_chunk(rounded + item * row + d, row - d, true, upstream);
   }
-}
-
-// dv_j = Σ p_j · dout and dk_j = Σ scale · ds_j · q over the queries that see position j: runs of the tree in order, rows
-// in order, heads of the group in order; a thread per row and kv head.
-template <typename T>
-FORETOKEN_KERNEL void attention_backward_kv_kernel(Gradients<T> g, Matrix<float> dk, Matrix<float> dv) {
-  const AttentionShape& s = g.shape;
-  const int D = s.head_dim, group = s.heads / s.kv_heads;
-  const std::int64_t own = block_index();
-  std::int64_t tree = 0;
-  while (g.paths.trees[tree + 1] <= own) ++tree;
-  const Run run = g.paths.runs[own];
-  for (std::int64_t item = thread_index(); item < std::int64_t{run.count} * s.kv_heads; item += block_threads()) {
-    const std::int64_t i = item / s.kv_heads, n = run.row + i, position = run.position + i;
-    const int kv_head = static_cast<int>(item % s.kv_heads);
-    const T* key = g.k.row(n) + kv_head * D;
-    const T* value = g.v.row(n) + kv_head * D;
-    float dkey[kMostHeadDim], dvalue[kMostHeadDim];
-    for (int d = 0; d < D; ++d) dkey[d] = dvalue[d] = 0;
-    for (std::int64_t r = own; r < g.paths.trees[tree + 1]; ++r) {
-      const Run other = g.paths.runs[r];
-      if (other.position + other.count <= position || g.paths.path_rows[g.paths.path_begin[r] + position] != n) continue;
-      for (std::int64_t m = max_of<std::int64_t>(0, position - other.position); m < other.count; ++m) {
-        if (first_visible(other.position + m, s.window) > position) break;
-        const std::int64_t row = other.row + m;
-        for (int h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-          const T* query = g.q.row(row) + h * D;
-          const float* upstream = g.dout.row(row) + h * D;
-          const float weight = expf(fmaf(dot(query, key, D), s.scale, -g.lse.row(row)[h]));
-          const float delta = dot(upstream, g.out.row(row) + h * D, D);
-          const float dscore = s.scale * weight * (dot(upstream, value, D) - delta);
-          for (int d = 0; d < D; ++d) {
-            dvalue[d] = fmaf(weight, upstream[d], dvalue[d]);
-            dkey[d] = fmaf(dscore, widen(query[d]), dkey[d]);
-          }
-        }
-      }
-    }
-    for (int d = 0; d < D; ++d) {
-      dk.row(n)[kv_head * D + d] = dkey[d];
-      dv.row(n)[kv_head * D + d] = dvalue[d];
-    }
-  }
+  sum += shuffle_xor(sum, 1);
+  sum += shuffle_xor(sum, 2);
+  if (there && thread_index() % kQuad == 0) delta[item] = sum;
 }
 
 }  // namespace
 
+std::int64_t launch_run_tiles(Device& device, const PackedPaths& paths, std::int64_t rows, int per_row, int tile_rows,
+                              std::int32_t* tiles) {
+  FORETOKEN_LAUNCH(device, run_tiles_kernel, (Grid{1, kThreads}), paths.runs, paths.runs_count, per_row, tile_rows, tiles);
+  return rows * per_row / tile_rows + paths.runs_count;
+}
+
+// With p_j = exp(s_j − lse) and delta = dout · out: ds_j = scale · p_j · (dout · v_j − delta), dq = Σ ds_j · k_j,
+// dk_j = Σ ds_j · q, dv_j = Σ p_j · dout. p, ds and dout are rounded to T before they are multiplied. dq is computed by
+// blocks of queries and dk, dv by blocks of keys, both from the scores, so that no two blocks add to the same number.
 void CudaBackend::attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
                                      const AttentionShape& shape, View dq, View dk, View dv) {
-  if (shape.head_dim > kMostHeadDim)
-    fail(ErrorCode::UnsupportedConfig, "the GPU has kernels for heads of up to 256 columns, not for ", shape.head_dim);
+  if (paths.runs_count == 0) return;
   with_type(dtype_, [&](auto t) {
     using T = decltype(t);
-    const Gradients<T> gradients{matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), matrix<const T>(out),
-                                 matrix<const float>(dout), matrix<const float>(lse), paths, shape};
-    FORETOKEN_LAUNCH(*device_, (attention_backward_q_kernel<T>), (Grid{paths.runs_count, kThreads}), gradients, matrix<float>(dq));
-    FORETOKEN_LAUNCH(*device_, (attention_backward_kv_kernel<T>), (Grid{paths.runs_count, kThreads}), gradients,
-                     matrix<float>(dk), matrix<float>(dv));
+    constexpr bool rounds = sizeof(T) != sizeof(float);
+    const int row = (shape.head_dim + kChunk - 1) / kChunk * kChunk;
+    const std::int64_t items = q.rows * shape.heads;
+    const std::int64_t tiles_count = paths.runs_count + 1;
+    const std::size_t rounded_bytes = rounds ? static_cast<std::size_t>(items * row) * sizeof(T) : 0;
+    std::byte* memory = static_cast<std::byte*>(scratch(rounded_bytes + static_cast<std::size_t>(items + 2 * tiles_count) * 4));
+    T* rounded = rounds ? reinterpret_cast<T*>(memory) : nullptr;
+    float* delta = reinterpret_cast<float*>(memory + rounded_bytes);
+    std::int32_t* tiles = reinterpret_cast<std::int32_t*>(delta + items);
+    FORETOKEN_LAUNCH(*device_, (attention_delta_kernel<T>), (Grid{(items * kQuad + kThreads - 1) / kThreads, kThreads}),
+                     matrix<const T>(out), matrix<const float>(dout), items, shape.heads, shape.head_dim, rounded, row, delta);
+
+    BackwardCall<T> call{matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), {}, row, matrix<const float>(lse), delta,
+                         paths, shape, nullptr};
+    if constexpr (rounds) {
+      call.upstream = {rounded, std::int64_t{shape.heads} * row, true};
+    } else {
+      call.upstream = matrix<const T>(dout);
+      call.upstream_head = shape.head_dim;
+    }
+    launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
+    launch_attention_backward_kv(*device_, call, q.rows, tiles + tiles_count, matrix<float>(dk), matrix<float>(dv));
   });
 }
 

@@ -20,30 +20,9 @@ struct ForwardCall {
   FORETOKEN_EITHER bool decodes(std::int64_t rows) const { return rows == 1 || rows * group() <= 16; }
 };
 
-/// Rows [begin, begin + rows) of a run's packed rows, for one kv head.
-struct RowTile {
-  Run run;
-  int group, kv_head, window;
-  int begin, rows;
-
-  FORETOKEN_DEVICE int position(int row) const { return run.position + (begin + row) / group; }
-  FORETOKEN_DEVICE int last_position() const { return position(rows - 1); }
-  FORETOKEN_DEVICE int first_seen() const { return first_visible(position(0), window); }
-  FORETOKEN_DEVICE std::int64_t batch_row(int row) const { return run.row + (begin + row) / group; }
-  FORETOKEN_DEVICE int head(int row) const { return kv_head * group + (begin + row) % group; }
-  /// Rows beyond the end see nothing.
-  FORETOKEN_DEVICE Sight sight(int row) const {
-    if (row >= rows) return {0, -1};
-    const int last = position(row);
-    return {first_visible(last, window), last};
-  }
-};
-
 template <typename T>
 FORETOKEN_DEVICE RowTile row_tile(const ForwardCall<T>& call, std::int64_t run, std::int64_t tile, int kv_head, int most_rows) {
-  const Run r = call.paths.runs[run];
-  const int begin = static_cast<int>(tile) * most_rows;
-  return {r, call.group(), kv_head, call.shape.window, begin, min_of(most_rows, r.count * call.group() - begin)};
+  return RowTile::of(call.paths.runs[run], static_cast<int>(tile), most_rows, call.group(), kv_head, call.shape.window);
 }
 
 template <int Columns, typename T>

@@ -68,6 +68,30 @@ struct Sight {
   FORETOKEN_DEVICE bool sees(int position) const { return first <= position && position <= last; }
 };
 
+/// Rows [begin, begin + rows) of a run's packed rows, for one kv head.
+struct RowTile {
+  Run run;
+  int group, kv_head, window;
+  int begin, rows;
+
+  /// Tile `index` of the run; it may have no rows.
+  FORETOKEN_DEVICE static RowTile of(const Run& run, int index, int most_rows, int group, int kv_head, int window) {
+    const int begin = index * most_rows;
+    return {run, group, kv_head, window, begin, min_of(most_rows, run.count * group - begin)};
+  }
+  FORETOKEN_DEVICE int position(int row) const { return run.position + (begin + row) / group; }
+  FORETOKEN_DEVICE int last_position() const { return position(rows - 1); }
+  FORETOKEN_DEVICE int first_seen() const { return first_visible(position(0), window); }
+  FORETOKEN_DEVICE std::int64_t batch_row(int row) const { return run.row + (begin + row) / group; }
+  FORETOKEN_DEVICE int head(int row) const { return kv_head * group + (begin + row) % group; }
+  /// Rows beyond the end see nothing.
+  FORETOKEN_DEVICE Sight sight(int row) const {
+    if (row >= rows) return {0, -1};
+    const int last = position(row);
+    return {first_visible(last, window), last};
+  }
+};
+
 /// The greatest scores and sums of exponentials of the rows that a lane has a share of.
 template <int Strips>
 struct RowSums {

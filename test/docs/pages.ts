@@ -37,7 +37,7 @@ export interface Page {
 /** Every page that the tests are about: README, CHANGELOG, docs/ and the list of examples. */
 export function readPages(): Page[] {
   const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.md') && !name.startsWith('api'))
+    .filter((name) => name.endsWith('.md') && !name.startsWith(join('api', '/')))
     .map((name) => join('docs', name))
   return ['README.md', 'CHANGELOG.md', join('examples', 'README.md'), ...docs.sort()].map(readPage)
 }

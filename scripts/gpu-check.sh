@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# Builds foretoken's native parts on a machine with a GPU, checks them there and measures them. Needs CMake, ninja, a C++
+# compiler and nvcc; PyTorch for the comparison and compute-sanitizer are used where they are. Neither Node nor a network.
+#
+#   scripts/gpu-check.sh [--output FILE] [--build FOLDER] [--seconds 590] [--only PART,…] [--dry-run] [--rehearse]
+#
+#   --output    the results, one JSON document (default gpu-check.json)
+#   --build     where to build (default build/gpu-check); what is there already is used
+#   --seconds   time for everything; parts that do not fit any more are skipped and say so
+#   --only      parts, by the beginnings of their names
+#   --dry-run   prints what would be run
+#   --rehearse  tries the script without a GPU: everything on the CPU, benchmarks with a 64th of the work
+#
+# A part that fails does not stop the next ones. Exits with 0 when all parts passed, 1 when one failed, 3 without a GPU.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+
+output=gpu-check.json build=build/gpu-check seconds=590 only='' dry=no rehearse=no
+while [ $# -gt 0 ]; do
+  case $1 in
+    --output) output=$2; shift ;;
+    --build) build=$2; shift ;;
+    --seconds) seconds=$2; shift ;;
+    --only) only=$2; shift ;;
+    --dry-run) dry=yes ;;
+    --rehearse) rehearse=yes ;;
+    *) echo "gpu-check: unknown option $1; the beginning of $0 lists them" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+if [ $rehearse = no ] && [ $dry = no ]; then
+  if ! command -v nvidia-smi > /dev/null || ! nvidia-smi -L > /dev/null 2>&1; then
+    echo "gpu-check: no NVIDIA GPU answers here (nvidia-smi -L); nothing was run" >&2
+    exit 3
+  fi
+  if ! command -v nvcc > /dev/null && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] && ! ls .cuda/nvidia/*/bin/nvcc > /dev/null 2>&1; then
+    echo "gpu-check: nvcc was not found on PATH, in CUDA_HOME or in .cuda; nothing was run" >&2
+    exit 3
+  fi
+fi
+
+mkdir -p "$build"
+build=$(cd "$build" && pwd)
+logs=$build/logs
+rm -rf "$logs" && mkdir -p "$logs"
+begin=$SECONDS
+failed=0
+parts=''
+library=$build/libforetoken_cuda.so
+if [ $rehearse = yes ]; then library=''; fi
+python=$(command -v python3 || true)
+
+# PyTorch brings cuBLASLt along.
+if [ -n "$python" ] && [ -z "${FORETOKEN_CUDA_LIBRARIES:-}" ]; then
+  FORETOKEN_CUDA_LIBRARIES=$("$python" - 2> /dev/null <<'PYTHON'
+import glob, os, site, sysconfig
+roots = {sysconfig.get_paths()['purelib'], *site.getsitepackages()}
+print(':'.join(sorted({os.path.dirname(f) for r in roots for f in glob.glob(r + '/nvidia/*/lib/libcublasLt.so*')})))
+PYTHON
+  ) && export FORETOKEN_CUDA_LIBRARIES
+fi
+
+# The text as a JSON string.
+quoted() {
+  printf '"%s"' "$(printf '%s' "$1" | tr -d '\000-\010\013\014\016-\037' | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/\t/\\t/g' | sed -e ':a' -e 'N' -e '$!ba' -e 's/\n/\\n/g')"
+}
+
+# part NAME LIMIT COMMAND…: runs a command for at most LIMIT seconds; lines of JSON that it prints become results.
+part() {
+  local name=$1 limit=$2 left=$((seconds - (SECONDS - begin))) status start=$SECONDS log=$logs/$1.log code
+  shift 2
+  if [ -n "$only" ]; then
+    local wish wanted=no
+    for wish in ${only//,/ }; do [[ $name == "$wish"* ]] && wanted=yes; done
+    [ $wanted = yes ] || return 0
+  fi
+  if [ $dry = yes ]; then echo "$name (at most $limit s): $*"; return 0; fi
+  if [ $left -lt 10 ]; then
+    status=skipped
+    echo "no time was left" > "$log"
+  else
+    [ $limit -lt $left ] || limit=$left
+    echo "gpu-check: $name" >&2
+    timeout -k 5 "$limit" "$@" > "$log" 2>&1
+    code=$?
+    case $code in 0) status=passed ;; 124 | 137) status='out of time' ;; *) status=failed ;; esac
+  fi
+  if [ "$status" != passed ]; then
+    failed=1
+    echo "gpu-check: $name: $status" >&2
+    tail -n 15 "$log" >&2
+  fi
+  parts+="${parts:+,}
+    {\"name\": $(quoted "$name"), \"status\": $(quoted "$status"), \"seconds\": $((SECONDS - start)), \"end\": $(quoted "$(grep -v '^{' "$log" | tail -n 12 | cut -c 1-400)")}"
+  grep '^{.*}$' "$log" | sed "s/^{/{\"source\": \"$name\", /" >> "$logs/results" || true
+}
+
+# The last value of a line of results that has these words, for the next parts' ceilings.
+measured() { grep "\"part\": \"$1\"" "$logs/results" 2> /dev/null | sed -n 's/.*"value": \([0-9.e+]*\).*/\1/p' | head -n 1; }
+
+if [ $rehearse = yes ]; then
+  configure=(-DFORETOKEN_TESTS=ON -DFORETOKEN_BENCH=ON)
+  targets=(foretoken_tests bench_gpu_operations bench_gpu_engine)
+  where=(--device cpu --scale 64)
+  small=qwen3-12m large=qwen3-12m
+else
+  configure=(-DFORETOKEN_TESTS=ON -DFORETOKEN_BENCH=ON -DFORETOKEN_CUDA=ON "-DFORETOKEN_OUTPUT=$build")
+  targets=(foretoken_tests bench_gpu_operations bench_gpu_engine foretoken_cuda)
+  where=(--device cuda --library "$library")
+  small=qwen2.5-0.5b large=qwen2.5-1.5b
+  export FORETOKEN_TEST_CUDA=$library  # native tests: this library's device instead of everything else
+fi
+tests=$build/tests/foretoken_tests
+
+part build 240 bash -c "cmake -S '$root' -B '$build' -G Ninja ${configure[*]} && ninja -C '$build' ${targets[*]}"
+part tests-linear 90 "$tests" "linear: " "products: "
+if [ $rehearse = no ]; then
+  part tests-linear-cutlass 60 env FORETOKEN_CUDA_MATMUL=cutlass "$tests" "linear: " "products: "
+  part tests-linear-plain 60 env FORETOKEN_CUDA_MATMUL=plain "$tests" "linear: " "products: "
+  part tests-operations 120 "$tests" test/operations/
+  part tests-engine 90 "$tests" test_cuda_engine test_decode_ahead test_device_models
+  if command -v compute-sanitizer > /dev/null; then
+    part sanitizer-memory 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$tests" "norm: " "rope: " "attention: a backend agrees"
+  fi
+fi
+part operations 110 "$build/bench/gpu_operations" "${where[@]}"
+engine=("${where[@]}")
+if [ $dry = no ]; then
+  copy=$(measured copy) product=$(measured ceiling)
+  if [ -n "$copy" ]; then engine+=(--copy "$copy"); fi
+  if [ -n "$product" ]; then engine+=(--product "$product"); fi
+fi
+part engine-small-train 60 "$build/bench/gpu_engine" "${engine[@]}" --shape $small --part train
+part engine-small-decode 60 "$build/bench/gpu_engine" "${engine[@]}" --shape $small --part decode
+part engine-large-train 90 "$build/bench/gpu_engine" "${engine[@]}" --shape $large --part train
+part engine-large-grpo 120 "$build/bench/gpu_engine" "${engine[@]}" --shape $large --part grpo
+if [ $rehearse = no ]; then
+  part operations-cutlass 40 env FORETOKEN_CUDA_MATMUL=cutlass "$build/bench/gpu_operations" "${where[@]}" --part product
+  if [ -n "$python" ] && "$python" -c 'import torch, transformers' 2> /dev/null; then
+    for shape in $small $large; do
+      part "torch-$shape" 100 "$python" bench/peers/train.py --device cuda --shape "$shape" --dtype bfloat16 --sequences 16 --length 1024 --compile --repeats 3
+    done
+  fi
+  if command -v compute-sanitizer > /dev/null; then
+    part sanitizer-race 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" "swiglu: " "norm: a backend agrees" "attention: a backend agrees"
+  fi
+  part operations-plain 40 env FORETOKEN_CUDA_MATMUL=plain "$build/bench/gpu_operations" "${where[@]}" --part product
+fi
+[ $dry = no ] || exit 0
+
+fact() { "$@" 2> /dev/null | head -n 1; }
+{
+  echo "{"
+  echo "  \"date\": $(quoted "$(date -u +%Y-%m-%dT%H:%MZ)"),"
+  echo "  \"commit\": $(quoted "$(fact git rev-parse HEAD)"),"
+  echo "  \"rehearsal\": $([ $rehearse = yes ] && echo true || echo false),"
+  echo "  \"gpu\": $(quoted "$(fact nvidia-smi --query-gpu=name,memory.total,driver_version,power.limit --format=csv,noheader)"),"
+  echo "  \"nvcc\": $(quoted "$(nvcc --version 2> /dev/null | grep release)"),"
+  echo "  \"torch\": $(quoted "$([ -n "$python" ] && fact "$python" -c 'import torch; print(torch.__version__)')"),"
+  echo "  \"seconds\": $((SECONDS - begin)),"
+  echo "  \"parts\": [$parts"
+  echo "  ],"
+  echo "  \"results\": ["
+  [ -f "$logs/results" ] && sed -e 's/^/    /' -e '$!s/$/,/' "$logs/results"
+  echo "  ]"
+  echo "}"
+} > "$output"
+echo "gpu-check: $((SECONDS - begin)) s, results in $output" >&2
+exit $failed

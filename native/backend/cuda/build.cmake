@@ -54,10 +54,12 @@ set(cuda_architectures
 set(nvcc_flags -std=c++20 -O3 -DNDEBUG ${cuda_architectures}
   # As on the host: a multiplication and an addition become one rounding only where the source says fmaf.
   -fmad=false
+  # Kernels call constexpr functions of the core, such as Philox.
+  --expt-relaxed-constexpr
   -ccbin ${CMAKE_CXX_COMPILER} -I${native} -isystem ${FORETOKEN_CUDART_INCLUDE}
   -Xcompiler=-fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-ffp-contract=off,-fno-math-errno)
 if(FORETOKEN_CUTLASS)
-  list(APPEND nvcc_flags -isystem ${FORETOKEN_CUTLASS} -DFORETOKEN_HAS_CUTLASS --expt-relaxed-constexpr)
+  list(APPEND nvcc_flags -isystem ${FORETOKEN_CUTLASS} -DFORETOKEN_HAS_CUTLASS)
 endif()
 
 set(cuda_objects)

@@ -17,22 +17,29 @@ FORETOKEN_KERNEL void column_sums_kernel(Matrix<const T> x, std::int64_t rows, s
   }
 }
 
-// total[c] += Σ over parts p, in order
-FORETOKEN_KERNEL void add_parts_kernel(const float* parts, std::int64_t count, std::int64_t cols, float* total) {
-  for (std::int64_t c = global_index(); c < cols; c += global_threads()) {
-    float sum = total[c];
-    for (std::int64_t p = 0; p < count; ++p) sum += parts[p * cols + c];
-    total[c] = sum;
-  }
-}
-
 constexpr int kThreads = 128;
+constexpr int kAddWarps = 16;
+
+// total[c] += Σ over parts p: warp w adds up parts w, w + 16, … in order, then warp after warp. A block has 32 columns.
+FORETOKEN_KERNEL void add_parts_kernel(const float* parts, std::int64_t count, std::int64_t cols, float* total) {
+  FORETOKEN_SHARED float sums[kAddWarps][kWarp];
+  const std::int64_t c = block_index() * kWarp + lane_index();
+  float sum = 0;
+  if (c < cols)
+    for (std::int64_t p = warp_index(); p < count; p += kAddWarps) sum += parts[p * cols + c];
+  sums[warp_index()][lane_index()] = sum;
+  sync_block();
+  if (warp_index() > 0 || c >= cols) return;
+  sum = total[c];
+  for (int w = 0; w < kAddWarps; ++w) sum += sums[w][lane_index()];
+  total[c] = sum;
+}
 
 }  // namespace
 
 void CudaBackend::add_parts(const float* parts, std::int64_t count, std::int64_t cols, View total) {
   if (count == 0) return;
-  FORETOKEN_LAUNCH(*device_, add_parts_kernel, (Grid{(cols + kThreads - 1) / kThreads, kThreads}), parts, count, cols,
+  FORETOKEN_LAUNCH(*device_, add_parts_kernel, (Grid{(cols + kWarp - 1) / kWarp, kAddWarps * kWarp}), parts, count, cols,
                    total.as<float>());
 }
 

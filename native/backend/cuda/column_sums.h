@@ -5,8 +5,8 @@
 namespace foretoken::cuda {
 
 /// Sums over rows, such as weight gradients of norms, go over pieces of so many rows in order, and then over the pieces
-/// in order (CudaBackend::add_parts): the number of blocks at work never shows.
-inline constexpr std::int64_t kSumRows = 64;
+/// in an order of their number alone (CudaBackend::add_parts): how many blocks are at work never shows.
+inline constexpr std::int64_t kSumRows = 32;
 
 inline std::int64_t pieces_of(std::int64_t rows) { return (rows + kSumRows - 1) / kSumRows; }
 

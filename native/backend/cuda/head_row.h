@@ -19,20 +19,6 @@ struct RowStatistics {
   float entropy;  // of softmax(z), nats
 };
 
-/// The greatest logit; NaN if any is NaN.
-FORETOKEN_DEVICE float greatest_logit(const float* logits, std::int64_t vocabulary, bool aligned) {
-  float greatest = -INFINITY;
-  for (std::int64_t chunk = thread_index(); chunk < chunks_in(vocabulary); chunk += block_threads()) {
-    const std::int64_t begin = chunk * kChunk, count = vocabulary - begin;
-    float v[kChunk];
-    load_chunk(logits + begin, count, aligned, v);
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i)
-      if (i < count) greatest = Greatest()(greatest, v[i]);
-  }
-  return reduce_block(greatest, Greatest());
-}
-
 /// {Σ e, Σ e · d} over the elements that `keep` wants, with d = z − max z and e = exp(d).
 struct Sums {
   float weight, moment;
@@ -61,10 +47,58 @@ FORETOKEN_DEVICE Sums softmax_sums(const float* logits, std::int64_t vocabulary,
 
 FORETOKEN_DEVICE float log_of_sum(float sum) { return static_cast<float>(log(static_cast<double>(sum))); }
 
+/// A softmax's sums over some elements relative to their own greatest: {max z, Σ e, Σ e · d}.
+struct RunningSums {
+  float max, weight, moment;
+
+  /// Puts the sums on a greater maximum; NaN as maximum makes all of it NaN.
+  FORETOKEN_DEVICE void raise(float to) {
+    if (to == max) return;
+    const float difference = not_below_vanishing(max - to), factor = expf(difference);  // 0 where max is −∞
+    moment = factor * fmaf(weight, difference, moment);
+    weight *= factor;
+    max = to;
+  }
+};
+
+FORETOKEN_DEVICE RunningSums shuffle_xor(RunningSums sums, int mask) {
+  return {shuffle_xor(sums.max, mask), shuffle_xor(sums.weight, mask), shuffle_xor(sums.moment, mask)};
+}
+
+struct AddRunningSums {
+  FORETOKEN_DEVICE RunningSums operator()(RunningSums a, RunningSums b) const {
+    const float max = Greatest()(a.max, b.max);
+    a.raise(max);
+    b.raise(max);
+    return {max, a.weight + b.weight, a.moment + b.moment};
+  }
+};
+
+/// One pass over the row: the sums of what a thread has seen are put on a new maximum where there is one.
 FORETOKEN_DEVICE RowStatistics row_statistics(const float* logits, std::int64_t vocabulary, bool aligned, float inverse_temperature) {
+  RunningSums sums{-INFINITY, 0, 0};
+  for (std::int64_t chunk = thread_index(); chunk < chunks_in(vocabulary); chunk += block_threads()) {
+    const std::int64_t begin = chunk * kChunk, count = vocabulary - begin;
+    float z[kChunk];
+    load_chunk(logits + begin, count, aligned, z);
+    float max = sums.max;
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      z[i] = i < count ? z[i] * inverse_temperature : -INFINITY;
+      max = Greatest()(max, z[i]);
+    }
+    if (max == -INFINITY) continue;
+    sums.raise(max);
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      const float difference = not_below_vanishing(z[i] - max), weight = expf(difference);
+      sums.weight += weight;
+      sums.moment = fmaf(weight, difference, sums.moment);
+    }
+  }
+  sums = reduce_block(sums, AddRunningSums());
   RowStatistics row;
-  row.max = greatest_logit(logits, vocabulary, aligned) * inverse_temperature;
-  const Sums sums = softmax_sums(logits, vocabulary, aligned, inverse_temperature, row.max, [](float) { return true; });
+  row.max = sums.max;
   row.log_sum = log_of_sum(sums.weight);
   row.entropy = row.log_sum - sums.moment / sums.weight;
   return row;

@@ -7,7 +7,7 @@ namespace foretoken::cuda {
 namespace {
 
 // Log-probs of the row's targets, log-sum-exp, entropy, and the entropy of the k greatest, all of z = logits ·
-// inverse_temperature: head_row.h. Reads the row twice, the second time mostly from the second-level cache.
+// inverse_temperature: head_row.h. Reads the row once, without the entropy of the k greatest.
 FORETOKEN_KERNEL void logprob_forward_kernel(Matrix<const float> logits, std::int64_t vocabulary, float inverse_temperature,
                                              Targets targets, float* logprobs, float* lse, float* entropy,
                                              float* top_entropy, std::int32_t top_k) {

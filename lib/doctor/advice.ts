@@ -8,7 +8,9 @@ export function advice({ versions, binary, cpu, memory, gpu, selfTest }: Omit<Do
   if ('problem' in binary) return [binary.problem]
   if (!selfTest.ok) {
     found.push(
-      'The self-test failed: do not trust results here. If its messages do not say what to do, report it with this output.',
+      selfTest.device === null
+        ? 'Nothing could be computed on the device that was asked for; the lines with FAIL say why.'
+        : 'The self-test failed: do not trust results here. If its lines do not say what to do, report it with this output.',
     )
   }
   if (binary.version !== versions.foretoken) {

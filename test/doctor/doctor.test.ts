@@ -161,6 +161,7 @@ describe('the advice', () => {
     )
     says({ memory: { total: 2 ** 33, available: 2 ** 30 } }, 'Less than 2 GiB')
     says({ selfTest: { ...here.selfTest, ok: false } }, 'The self-test failed')
+    says({ selfTest: { ...here.selfTest, ok: false, device: null } }, 'Nothing could be computed')
     says({ binary: { file: 'x', version: '0.0.1' } }, 'native core is of version 0.0.1')
     says({ binary: { problem: 'nothing there' } }, 'nothing there')
     says({ gpu: { ...report.gpu, cuda: null } }, 'CUDA library is not in this package')

@@ -59,7 +59,7 @@ set(nvcc_flags -std=c++20 -O3 -DNDEBUG ${cuda_architectures}
   -ccbin ${CMAKE_CXX_COMPILER} -I${native} -isystem ${FORETOKEN_CUDART_INCLUDE}
   -Xcompiler=-fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-ffp-contract=off,-fno-math-errno)
 if(FORETOKEN_CUTLASS)
-  list(APPEND nvcc_flags -isystem ${FORETOKEN_CUTLASS} -DFORETOKEN_HAS_CUTLASS)
+  list(APPEND nvcc_flags -isystem ${FORETOKEN_CUTLASS})
 endif()
 
 set(cuda_objects)

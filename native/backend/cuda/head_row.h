@@ -74,8 +74,11 @@ struct AddRunningSums {
   }
 };
 
-/// One pass over the row: the sums of what a thread has seen are put on a new maximum where there is one.
-FORETOKEN_DEVICE RowStatistics row_statistics(const float* logits, std::int64_t vocabulary, bool aligned, float inverse_temperature) {
+/// One pass over the row, which calls see(token, logit) for the thread's logits: the sums of what a thread has seen are put
+/// on a new maximum where there is one.
+template <typename See>
+FORETOKEN_DEVICE RowStatistics row_statistics(const float* logits, std::int64_t vocabulary, bool aligned, float inverse_temperature,
+                                              const See& see) {
   RunningSums sums{-INFINITY, 0, 0};
   for (std::int64_t chunk = thread_index(); chunk < chunks_in(vocabulary); chunk += block_threads()) {
     const std::int64_t begin = chunk * kChunk, count = vocabulary - begin;
@@ -84,6 +87,7 @@ FORETOKEN_DEVICE RowStatistics row_statistics(const float* logits, std::int64_t 
     float max = sums.max;
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
+      if (i < count) see(begin + i, z[i]);
       z[i] = i < count ? z[i] * inverse_temperature : -INFINITY;
       max = Greatest()(max, z[i]);
     }
@@ -102,6 +106,10 @@ FORETOKEN_DEVICE RowStatistics row_statistics(const float* logits, std::int64_t 
   row.log_sum = log_of_sum(sums.weight);
   row.entropy = row.log_sum - sums.moment / sums.weight;
   return row;
+}
+
+FORETOKEN_DEVICE RowStatistics row_statistics(const float* logits, std::int64_t vocabulary, bool aligned, float inverse_temperature) {
+  return row_statistics(logits, vocabulary, aligned, inverse_temperature, [](std::int64_t, float) {});
 }
 
 FORETOKEN_DEVICE float logprob_of(const RowStatistics& row, float logit, float inverse_temperature) {

@@ -50,14 +50,14 @@ template <typename MassOf>
 FORETOKEN_DEVICE void keep_greatest(Candidates& candidates, std::int64_t vocabulary, std::uint64_t wanted, const MassOf& mass_of) {
   const Selection selection =
       select(vocabulary, wanted, [&](std::int64_t i) { return order_key(candidates.logits[i]); }, mass_of);
-  const std::int64_t last = first_reaching(vocabulary, selection.missing, [&](std::int64_t i) {
-    return order_key(candidates.logits[i]) == selection.key ? mass_of(i) : 0;
-  });
+  const std::int64_t last = first_reaching(
+      vocabulary, [&](std::uint64_t) { return selection.missing; },
+      [&](std::int64_t i) { return order_key(candidates.logits[i]) == selection.key ? mass_of(i) : 0; });
   candidates.least_key = selection.key;
   candidates.last_equal = last < 0 ? vocabulary : last;
 }
 
-// One draw by the six steps of backend/sampling.h, a block per row.
+// One draw by the six steps of backend/sampling.h, a block per row. Without filters it reads the row twice and a little.
 FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t vocabulary, const SampleRow* rows,
                                     const std::uint32_t* banned, std::int32_t* tokens, float* logprobs) {
   const std::int64_t n = block_index();
@@ -66,8 +66,10 @@ FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t voc
   Candidates candidates{logits.row(n), banned, 0, inverse_temperature, 0, 0, vocabulary};
 
   float most = -INFINITY;
-  for (std::int64_t i = thread_index(); i < vocabulary; i += block_threads())
-    if (candidates.allowed(i)) most = Greatest()(most, candidates.logits[i]);
+  const RowStatistics statistics =
+      row_statistics(candidates.logits, vocabulary, logits.aligned, inverse_temperature, [&](std::int64_t i, float logit) {
+        if (candidates.allowed(i)) most = Greatest()(most, logit);
+      });
   most = reduce_block(most, Greatest());
   if (!(most > -INFINITY && most < INFINITY)) {  // the same for all threads
     if (thread_index() == 0) {
@@ -80,14 +82,14 @@ FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t voc
 
   std::int64_t token;
   if (row.temperature == 0) {
-    token = first_reaching(vocabulary, 1, [&](std::int64_t i) {
-      return static_cast<std::uint64_t>(candidates.logits[i] == most && candidates.allowed(i));
-    });
+    token = first_reaching(
+        vocabulary, [](std::uint64_t) { return std::uint64_t{1}; },
+        [&](std::int64_t i) { return static_cast<std::uint64_t>(candidates.logits[i] == most && candidates.allowed(i)); });
   } else {
     if (row.top_k > 0 && row.top_k < vocabulary) {
       const auto one = [&](std::int64_t i) { return static_cast<std::uint64_t>(candidates.allowed(i)); };
       const std::uint64_t k = static_cast<std::uint64_t>(row.top_k);
-      if (k < total_mass(vocabulary, one)) keep_greatest(candidates, vocabulary, k, one);
+      if (!banned || k < total_mass(vocabulary, one)) keep_greatest(candidates, vocabulary, k, one);
     }
     if (row.top_p < 1) {
       const Candidates left = candidates;
@@ -97,12 +99,13 @@ FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t voc
     }
     candidates.min_p = row.min_p;
     const auto mass = [&](std::int64_t i) { return candidates.mass(i); };
-    const std::uint64_t total = total_mass(vocabulary, mass);
     const auto words = random_words(row.seed, RandomUse::Sampling, row.rollout, row.position);
-    const double threshold = uniform_double(words[0], words[1]) * static_cast<double>(total);
-    token = first_reaching(vocabulary, min_of(total, static_cast<std::uint64_t>(threshold) + 1), mass);
+    const double uniform = uniform_double(words[0], words[1]);
+    const auto threshold = [&](std::uint64_t total) {
+      return min_of(total, static_cast<std::uint64_t>(uniform * static_cast<double>(total)) + 1);
+    };
+    token = first_reaching(vocabulary, threshold, mass);
   }
-  const RowStatistics statistics = row_statistics(candidates.logits, vocabulary, logits.aligned, inverse_temperature);
   if (thread_index() == 0) {
     tokens[n] = static_cast<std::int32_t>(token);
     logprobs[n] = logprob_of(statistics, candidates.logits[token], inverse_temperature);

@@ -48,13 +48,14 @@ FORETOKEN_DEVICE Selection select(std::int64_t count, std::uint64_t wanted, cons
   return {prefix, wanted};
 }
 
-/// The first i at which mass_of(0) + … + mass_of(i) reaches `wanted` (at least 1); −1 if it never does. The range is cut
-/// into a piece for each warp, twice; a warp walks through the last.
-template <typename MassOf>
-FORETOKEN_DEVICE std::int64_t first_reaching(std::int64_t count, std::uint64_t wanted, const MassOf& mass_of) {
+/// The first i at which mass_of(0) + … + mass_of(i) reaches wanted_of(the sum of all masses), at least 1; −1 if it never
+/// does. The range is cut into a piece for each warp, twice; a warp walks through the last.
+template <typename WantedOf, typename MassOf>
+FORETOKEN_DEVICE std::int64_t first_reaching(std::int64_t count, const WantedOf& wanted_of, const MassOf& mass_of) {
   FORETOKEN_SHARED std::uint64_t masses[kMaxThreads / kWarp];
   FORETOKEN_SHARED std::int64_t found;
   std::int64_t begin = 0, end = count;
+  std::uint64_t wanted = 0;
   for (int level = 0; level < 2; ++level) {
     const std::int64_t per_warp = (end - begin + block_warps() - 1) / block_warps();
     const std::int64_t first = begin + warp_index() * per_warp, last = min_of(end, first + per_warp);
@@ -64,6 +65,11 @@ FORETOKEN_DEVICE std::int64_t first_reaching(std::int64_t count, std::uint64_t w
     sync_block();  // nobody reads the masses of the level before any more
     if (lane_index() == 0) masses[warp_index()] = mass;
     sync_block();
+    if (level == 0) {
+      std::uint64_t total = 0;
+      for (int w = 0; w < block_warps(); ++w) total += masses[w];
+      wanted = wanted_of(total);
+    }
     int piece = 0;
     for (; piece < block_warps() && masses[piece] < wanted; ++piece) wanted -= masses[piece];
     if (piece == block_warps()) return -1;

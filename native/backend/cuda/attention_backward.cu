@@ -70,11 +70,17 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
     const int row = (shape.head_dim + kChunk - 1) / kChunk * kChunk;
     const std::int64_t items = q.rows * shape.heads;
     const std::int64_t tiles_count = paths.runs_count + 1;
+    KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count);
     const std::size_t rounded_bytes = rounds ? static_cast<std::size_t>(items * row) * sizeof(T) : 0;
-    std::byte* memory = static_cast<std::byte*>(scratch(rounded_bytes + static_cast<std::size_t>(items + 2 * tiles_count) * 4));
+    const std::int64_t words = keys.sums_floats + items + 2 * tiles_count + 2 * keys.most_tiles + 1;
+    std::byte* memory = static_cast<std::byte*>(scratch(rounded_bytes + static_cast<std::size_t>(words) * sizeof(float)));
     T* rounded = rounds ? reinterpret_cast<T*>(memory) : nullptr;
-    float* delta = reinterpret_cast<float*>(memory + rounded_bytes);
+    keys.sums = reinterpret_cast<float*>(memory + rounded_bytes);
+    float* delta = keys.sums + keys.sums_floats;
     std::int32_t* tiles = reinterpret_cast<std::int32_t*>(delta + items);
+    keys.tiles = tiles + tiles_count;
+    keys.items = keys.tiles + tiles_count;
+    keys.slots = keys.items + keys.most_tiles + 1;
     FORETOKEN_LAUNCH(*device_, (attention_delta_kernel<T>), (Grid{(items * kQuad + kThreads - 1) / kThreads, kThreads}),
                      matrix<const T>(out), matrix<const float>(dout), items, shape.heads, shape.head_dim, rounded, row, delta);
 
@@ -87,7 +93,7 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
       call.upstream_head = shape.head_dim;
     }
     launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
-    launch_attention_backward_kv(*device_, call, q.rows, tiles + tiles_count, matrix<float>(dk), matrix<float>(dv));
+    launch_attention_backward_kv(*device_, call, q.rows, keys, matrix<float>(dk), matrix<float>(dv));
   });
 }
 

@@ -4,6 +4,16 @@
 
 namespace foretoken::cuda {
 
+/// The last i < count with begins[i] <= x; begins do not fall and begin with one that is not after x.
+FORETOKEN_DEVICE std::int64_t last_not_after(const std::int32_t* begins, std::int64_t count, std::int64_t x) {
+  std::int64_t low = 0, high = count;
+  while (high - low > 1) {
+    const std::int64_t middle = (low + high) / 2;
+    (begins[middle] <= x ? low : high) = middle;
+  }
+  return low;
+}
+
 /// What the kernels of attention_backward are given.
 template <typename T>
 struct BackwardCall {
@@ -20,14 +30,7 @@ struct BackwardCall {
   /// Whether rows that begin at multiples of `head` elements are aligned to words.
   FORETOKEN_DEVICE static bool whole(const Matrix<const T>& x, int head) { return x.aligned && head % kWordElements<T> == 0; }
   /// The run that tile `tile` belongs to.
-  FORETOKEN_DEVICE std::int64_t run_of(std::int64_t tile) const {
-    std::int64_t low = 0, high = paths.runs_count;
-    while (high - low > 1) {
-      const std::int64_t middle = (low + high) / 2;
-      (tiles[middle] <= tile ? low : high) = middle;
-    }
-    return low;
-  }
+  FORETOKEN_DEVICE std::int64_t run_of(std::int64_t tile) const { return last_not_after(tiles, paths.runs_count, tile); }
 };
 
 /// Two neighbours of a row, as far as it has these columns.
@@ -36,12 +39,25 @@ FORETOKEN_DEVICE void store_pair(float* row, int column, int columns, float a, f
   if (column + 1 < columns) row[column + 1] = b;
 }
 
+/// Memory for the kernels of dk and dv.
+struct KeyScratch {
+  int most_slots = 0;
+  std::int64_t most_tiles = 0, sums_floats = 0;
+  std::int32_t* tiles = nullptr;  // (runs_count + 1)
+  std::int32_t* items = nullptr;  // (most_tiles + 1)
+  std::int32_t* slots = nullptr;  // (most_tiles)
+  float* sums = nullptr;          // (sums_floats)
+};
+/// How much of it; the pointers are the caller's to set.
+template <typename T>
+KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count);
+
 /// dq, dk and dv, overwritten; `rows` is N. tiles: (runs_count + 1) of scratch.
 template <typename T>
 void launch_attention_backward_q(Device& device, BackwardCall<T> call, std::int64_t rows, std::int32_t* tiles,
                                  Matrix<float> dq);
 template <typename T>
-void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, std::int32_t* tiles,
+void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch,
                                   Matrix<float> dk, Matrix<float> dv);
 
 /// Divides each run into tiles of `tile_rows` of its count · per_row packed rows; returns how many tiles there are at most.

@@ -4,6 +4,12 @@ namespace foretoken::cuda {
 
 namespace {
 
+// Keys at the root of a tree may be seen by a thousand times as many queries as those of its leaves. So the queries of a
+// tile are cut into pieces of so many steps, each for a block of its own, whose sums are added in order. Their number is
+// limited by memory: of the tiles that need pieces the first ones get them.
+constexpr int kPieceSteps = 128;
+constexpr std::size_t kMostPieceBytes = std::size_t{64} << 20;
+
 template <typename T, int Columns>
 struct KeyShape {
   static constexpr bool kWide = sizeof(T) == 4 && Columns > 128;
@@ -51,9 +57,17 @@ struct QuerySteps {
       shared += count_bits(ballot(key < count && at < run.position + run.count && path[at] == row + key));
     }
   }
-  FORETOKEN_DEVICE void advance(int queries) {
-    begin += queries;
-    if (begin >= end) find(index + 1);
+  /// What remains of the run, in steps of so many queries.
+  FORETOKEN_DEVICE int steps(int queries) const { return (end - begin + queries - 1) / queries; }
+  FORETOKEN_DEVICE void advance(int queries, int count = 1) {
+    for (; !done(); find(index + 1)) {
+      const int here = steps(queries);
+      if (count < here) {
+        begin += count * queries;
+        return;
+      }
+      count -= here;
+    }
   }
 
  private:
@@ -67,30 +81,108 @@ struct QuerySteps {
 
 /// The tree of run `run`: the first run after it.
 FORETOKEN_DEVICE int tree_end_of(const PackedPaths& paths, std::int64_t run) {
-  std::int64_t low = 0, high = paths.trees_count;
-  while (high - low > 1) {
-    const std::int64_t middle = (low + high) / 2;
-    (paths.trees[middle] <= run ? low : high) = middle;
+  return paths.trees[last_not_after(paths.trees, paths.trees_count, run) + 1];
+}
+
+/// A tile of keys of a run.
+struct KeyTile {
+  std::int64_t run_index;
+  Run run;
+  int first, count;  // of the run's rows
+
+  template <typename T>
+  FORETOKEN_DEVICE static KeyTile of(const BackwardCall<T>& call, std::int64_t tile, int keys) {
+    const std::int64_t run_index = call.run_of(tile);
+    const Run run = call.paths.runs[run_index];
+    const int first = static_cast<int>(tile - call.tiles[run_index]) * keys;
+    return {run_index, run, first, min_of(keys, run.count - first)};
   }
-  return paths.trees[low + 1];
+  template <typename T>
+  FORETOKEN_DEVICE QuerySteps queries(const BackwardCall<T>& call) const {
+    QuerySteps steps{run.position + first, run.row + first, count, call.group(), call.shape.window,
+                     tree_end_of(call.paths, run_index), call.paths};
+    steps.find(static_cast<int>(run_index));
+    return steps;
+  }
+};
+
+/// Which blocks compute a tile: items[t] … items[t + 1), of one piece each and with sums in slots[t] and after where there
+/// are several, slots[t] < 0 where one block does it all.
+struct Pieces {
+  std::int32_t* items;  // (tiles + 1)
+  std::int32_t* slots;  // (tiles)
+  float* sums;          // (slots, K, 2, keys, columns)
+  int most_slots;
+
+  FORETOKEN_DEVICE float* sum(std::int64_t slot, int kv_heads, int kv_head, int gradient, int keys, int columns) const {
+    return sums + (((slot * kv_heads + kv_head) * 2 + gradient) * keys) * columns;
+  }
+};
+
+// items[t] becomes the number of pieces of tile t; a warp per tile.
+template <typename T>
+FORETOKEN_KERNEL void attention_count_pieces_kernel(BackwardCall<T> call, int keys, int queries, std::int64_t most_tiles,
+                                                    Pieces pieces) {
+  const std::int64_t tile = global_index() / kWarp;
+  if (tile >= most_tiles) return;
+  std::int32_t steps = 0;
+  if (tile < call.tiles[call.paths.runs_count])
+    for (QuerySteps next = KeyTile::of(call, tile, keys).queries(call); !next.done(); next.find(next.index + 1))
+      steps += next.steps(queries);
+  if (lane_index() == 0) pieces.items[tile] = (steps + kPieceSteps - 1) / kPieceSteps;
+}
+
+/// The sum of what threads with lower numbers have; sums (threads).
+FORETOKEN_DEVICE std::int32_t sum_before(std::int32_t mine, std::int32_t* sums) {
+  sync_block();
+  sums[thread_index()] = mine;
+  sync_block();
+  std::int32_t before = 0;
+  for (int i = 0; i < thread_index(); ++i) before += sums[i];
+  return before;
+}
+
+// Gives slots to pieces, as long as there are any, and replaces numbers of pieces by their sums. One block.
+FORETOKEN_KERNEL void attention_place_pieces_kernel(std::int64_t tiles, Pieces pieces) {
+  FORETOKEN_SHARED std::int32_t sums[kAttentionThreads];
+  const std::int64_t each = (tiles + kAttentionThreads - 1) / kAttentionThreads;
+  const std::int64_t begin = min_of(thread_index() * each, tiles), end = min_of(begin + each, tiles);
+  const auto wanted = [&](std::int64_t t) { return pieces.items[t] > 1 ? pieces.items[t] : 0; };
+  std::int32_t slots = 0, items = 0;
+  for (std::int64_t t = begin; t < end; ++t) slots += wanted(t);
+  slots = sum_before(slots, sums);
+  for (std::int64_t t = begin; t < end; ++t) {
+    const std::int32_t count = wanted(t);
+    const bool some = count > 0 && slots + count <= pieces.most_slots;
+    pieces.slots[t] = some ? slots : -1;
+    if (!some) pieces.items[t] = min_of(pieces.items[t], 1);
+    slots += count;
+    items += pieces.items[t];
+  }
+  items = sum_before(items, sums);
+  for (std::int64_t t = begin; t < end; ++t) {
+    const std::int32_t count = pieces.items[t];
+    pieces.items[t] = items;
+    items += count;
+  }
+  if (thread_index() == kAttentionThreads - 1) pieces.items[tiles] = items;
 }
 
 // dk and dv of the keys of a tile: over the queries that see them, runs of the tree in order, rows in order, the heads of
 // the group in order, those of a step by multiply_columns onto the sum so far. The products are transposed, keys being
-// the rows of a warp's strips. Blocks: tiles of runs; bands: kv heads by parts of the columns. Queries of the next step
-// are loaded meanwhile.
+// the rows of a warp's strips. Blocks: pieces of tiles of runs; bands: kv heads by parts of the columns. Queries of the
+// next step are loaded meanwhile.
 template <typename T, int Columns>
 FORETOKEN_KERNEL void FORETOKEN_BOUNDS((KeyShape<T, Columns>::kThreads))
-    attention_backward_kv_kernel(BackwardCall<T> call, Matrix<float> dk, Matrix<float> dv) {
+    attention_backward_kv_kernel(BackwardCall<T> call, std::int64_t most_tiles, Pieces pieces, Matrix<float> dk, Matrix<float> dv) {
   using Shape = KeyShape<T, Columns>;
   constexpr int Strips = Shape::kStrips, panels = Shape::kQueries / 16, stride = Shape::kStride, queries = Shape::kQueries;
   FORETOKEN_SHARED float lse2s[2][queries], deltas[2][queries];
   FORETOKEN_SHARED int positions[2][queries];
-  const std::int64_t tile_index = block_index();
-  if (tile_index >= call.tiles[call.paths.runs_count]) return;
-  const std::int64_t run_index = call.run_of(tile_index);
-  const Run run = call.paths.runs[run_index];
-  const int first = static_cast<int>(tile_index - call.tiles[run_index]) * Shape::kKeys;
+  if (block_index() >= pieces.items[most_tiles]) return;
+  const std::int64_t tile_index = last_not_after(pieces.items, most_tiles, block_index());
+  const KeyTile tile = KeyTile::of(call, tile_index, Shape::kKeys);
+  const int piece = static_cast<int>(block_index() - pieces.items[tile_index]), slot_of_tile = pieces.slots[tile_index];
   const int kv_head = band_index() / Shape::kParts, part = band_index() % Shape::kParts;
   const int D = call.shape.head_dim, heads = call.shape.heads, window = call.shape.window;
   const float scale = call.shape.scale, scale2 = scale * kLog2E;
@@ -98,12 +190,13 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((KeyShape<T, Columns>::kThreads))
   T* keys = shared_memory<T>();
   T* values = keys + Shape::kKeys * stride;
   T* stages = values + Shape::kKeys * stride;  // queries and upstream, twice
-  QuerySteps next{run.position + first, run.row + first, min_of(Shape::kKeys, run.count - first), call.group(), window,
-                  tree_end_of(call.paths, run_index), call.paths};
+  QuerySteps next = tile.queries(call);
+  next.advance(queries, piece * kPieceSteps);
+  int steps = slot_of_tile < 0 ? 0x7fffffff : kPieceSteps;
   const int position = next.position, key_count = next.count;
   const auto load_keys = [&](const Matrix<const T>& x, T* to) {
     load_rows<Columns>(to, Shape::kKeys, D, call.whole(x, D), x.data, [&](int r) {
-      return r < key_count ? x.row(run.row + first + r) + kv_head * D : nullptr;
+      return r < key_count ? x.row(tile.run.row + tile.first + r) + kv_head * D : nullptr;
     });
   };
   const auto load_step = [&](const QuerySteps& step, int slot) {
@@ -127,19 +220,18 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((KeyShape<T, Columns>::kThreads))
   };
   load_keys(call.k, keys);
   load_keys(call.v, values);
-  next.find(static_cast<int>(run_index));
   load_step(next, 0);
   commit_copies();
 
   const int warp_key = warp_index() * Strips * 16;
   float dkeys[Shape::kPanels][Strips][2][4] = {}, dvalues[Shape::kPanels][Strips][2][4] = {};
-  for (int slot = 0; !next.done(); slot ^= 1) {
+  for (int slot = 0; !next.done() && steps > 0; slot ^= 1, --steps) {
     const int shared = next.shared;
     const int latest = next.run.position + (min_of(next.begin + queries, next.end) - 1) / next.group;
     next.advance(queries);
     wait_copies<0>();
     sync_block();  // the step's queries are there, and nobody reads those of the step before any more
-    if (!next.done()) load_step(next, slot ^ 1);
+    if (!next.done() && steps > 1) load_step(next, slot ^ 1);
     commit_copies();
     if (warp_key >= shared || position + warp_key > latest) continue;
 
@@ -188,36 +280,98 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((KeyShape<T, Columns>::kThreads))
     for (int half = 0; half < 2; ++half) {
       const int key = warp_key + tile_row(s, half);
       if (key >= key_count) continue;
-      const std::int64_t row = run.row + first + key;
+      float *dkey, *dvalue;
+      if (slot_of_tile < 0) {
+        const std::int64_t row = tile.run.row + tile.first + key;
+        dkey = dk.row(row) + kv_head * D;
+        dvalue = dv.row(row) + kv_head * D;
+      } else {
+        const int kv_heads = call.shape.kv_heads;
+        dkey = pieces.sum(slot_of_tile + piece, kv_heads, kv_head, 0, Shape::kKeys, Columns) + key * Columns;
+        dvalue = pieces.sum(slot_of_tile + piece, kv_heads, kv_head, 1, Shape::kKeys, Columns) + key * Columns;
+      }
 #pragma unroll
       for (int p = 0; p < Shape::kPanels; ++p)
 #pragma unroll
         for (int t = 0; t < 2; ++t) {
           const int column = tile_column(part * Shape::kPanels + p, t, 0);
-          store_pair(dk.row(row) + kv_head * D, column, D, dkeys[p][s][t][2 * half], dkeys[p][s][t][2 * half + 1]);
-          store_pair(dv.row(row) + kv_head * D, column, D, dvalues[p][s][t][2 * half], dvalues[p][s][t][2 * half + 1]);
+          store_pair(dkey, column, D, dkeys[p][s][t][2 * half], dkeys[p][s][t][2 * half + 1]);
+          store_pair(dvalue, column, D, dvalues[p][s][t][2 * half], dvalues[p][s][t][2 * half + 1]);
         }
     }
+}
+
+// Adds the pieces' sums in order. Blocks: tiles of runs; bands: kv heads.
+template <typename T>
+FORETOKEN_KERNEL void FORETOKEN_BOUNDS(kAttentionThreads)
+    attention_add_pieces_kernel(BackwardCall<T> call, int keys, int columns, Pieces pieces, Matrix<float> dk, Matrix<float> dv) {
+  const std::int64_t tile_index = block_index();
+  if (tile_index >= call.tiles[call.paths.runs_count] || pieces.slots[tile_index] < 0) return;
+  const KeyTile tile = KeyTile::of(call, tile_index, keys);
+  const int D = call.shape.head_dim, kv_heads = call.shape.kv_heads, kv_head = band_index();
+  const int count = pieces.items[tile_index + 1] - pieces.items[tile_index];
+  for (int i = thread_index(); i < tile.count * D; i += block_threads()) {
+    const int key = i / D, d = i % D;
+    float dkey = 0, dvalue = 0;
+    for (int p = 0; p < count; ++p) {
+      const std::int64_t slot = pieces.slots[tile_index] + p;
+      dkey += pieces.sum(slot, kv_heads, kv_head, 0, keys, columns)[key * columns + d];
+      dvalue += pieces.sum(slot, kv_heads, kv_head, 1, keys, columns)[key * columns + d];
+    }
+    const std::int64_t row = tile.run.row + tile.first + key;
+    dk.row(row)[kv_head * D + d] = dkey;
+    dv.row(row)[kv_head * D + d] = dvalue;
+  }
 }
 
 }  // namespace
 
 template <typename T>
-void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, std::int32_t* tiles,
+void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch,
                                   Matrix<float> dk, Matrix<float> dv) {
   with_columns(call.shape.head_dim, [&](auto columns) {
     constexpr int count = decltype(columns)::value;
     using Shape = KeyShape<T, count>;
-    const std::int64_t blocks = launch_run_tiles(device, call.paths, rows, 1, Shape::kKeys, tiles);
-    call.tiles = tiles;
+    const std::int64_t tiles = launch_run_tiles(device, call.paths, rows, 1, Shape::kKeys, scratch.tiles);
+    call.tiles = scratch.tiles;
+    const Pieces pieces{scratch.items, scratch.slots, scratch.sums, scratch.most_slots};
+    FORETOKEN_LAUNCH(device, (attention_count_pieces_kernel<T>), (Grid{(tiles + kAttentionWarps - 1) / kAttentionWarps, kAttentionThreads}),
+                     call, Shape::kKeys, Shape::kQueries, tiles, pieces);
+    FORETOKEN_LAUNCH(device, attention_place_pieces_kernel, (Grid{1, kAttentionThreads}), tiles, pieces);
     FORETOKEN_LAUNCH(device, (attention_backward_kv_kernel<T, count>),
-                     (Grid{blocks, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads * Shape::kParts}), call, dk, dv);
+                     (Grid{tiles + scratch.most_slots, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads * Shape::kParts}),
+                     call, tiles, pieces, dk, dv);
+    if (scratch.most_slots > 0)
+      FORETOKEN_LAUNCH(device, (attention_add_pieces_kernel<T>), (Grid{tiles, kAttentionThreads, 0, call.shape.kv_heads}), call,
+                       Shape::kKeys, count, pieces, dk, dv);
   });
 }
 
-template void launch_attention_backward_kv(Device&, BackwardCall<float>, std::int64_t, std::int32_t*, Matrix<float>,
+template <typename T>
+KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count) {
+  KeyScratch result;
+  with_columns(shape.head_dim, [&](auto columns) {
+    constexpr int count = decltype(columns)::value;
+    using Shape = KeyShape<T, count>;
+    const std::int64_t slot_floats = std::int64_t{2} * shape.kv_heads * Shape::kKeys * count;
+    const std::int64_t most_tiles = rows / Shape::kKeys + runs_count;
+    // A run of any length may end in the middle of a step.
+    const std::int64_t most_steps = rows * (shape.heads / shape.kv_heads) / Shape::kQueries + runs_count;
+    const std::int64_t most_pieces = (most_steps + kPieceSteps - 1) / kPieceSteps;
+    const std::int64_t slots = most_pieces > 1 ? most_tiles * most_pieces : 0;
+    const std::int64_t affordable = static_cast<std::int64_t>(kMostPieceBytes / sizeof(float)) / slot_floats;
+    result.most_slots = static_cast<int>(std::min(slots, affordable));
+    result.most_tiles = most_tiles;
+    result.sums_floats = result.most_slots * slot_floats;
+  });
+  return result;
+}
+
+template void launch_attention_backward_kv(Device&, BackwardCall<float>, std::int64_t, KeyScratch, Matrix<float>,
                                            Matrix<float>);
-template void launch_attention_backward_kv(Device&, BackwardCall<BFloat16>, std::int64_t, std::int32_t*, Matrix<float>,
+template void launch_attention_backward_kv(Device&, BackwardCall<BFloat16>, std::int64_t, KeyScratch, Matrix<float>,
                                            Matrix<float>);
+template KeyScratch key_scratch<float>(const AttentionShape&, std::int64_t, std::int64_t);
+template KeyScratch key_scratch<BFloat16>(const AttentionShape&, std::int64_t, std::int64_t);
 
 }  // namespace foretoken::cuda

@@ -25,8 +25,8 @@ struct Copy {
   int bytes;
 };
 struct Copies {
-  std::vector<Copy> open;
-  std::vector<std::vector<Copy>> groups;
+  std::vector<Copy> copies;
+  std::vector<std::size_t> ends;  // of the groups
 };
 inline thread_local Copies copies[kMaxThreads];
 }  // namespace detail
@@ -41,7 +41,7 @@ FORETOKEN_DEVICE void copy_word(void* to, const void* from, int bytes) {
 #endif
 #else
   std::memset(to, 0xff, 16);
-  detail::copies[here.thread].open.push_back({to, from, bytes});
+  detail::copies[here.thread].copies.push_back({to, from, bytes});
 #endif
 }
 
@@ -52,8 +52,7 @@ FORETOKEN_DEVICE void commit_copies() {
 #endif
 #else
   detail::Copies& mine = detail::copies[here.thread];
-  mine.groups.push_back(std::move(mine.open));
-  mine.open.clear();
+  mine.ends.push_back(mine.copies.size());
 #endif
 }
 
@@ -64,14 +63,16 @@ FORETOKEN_DEVICE void wait_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(Latest) : "memory");
 #endif
 #else
-  auto& groups = detail::copies[here.thread].groups;
-  while (groups.size() > Latest) {
-    for (const detail::Copy& copy : groups.front()) {
-      std::memset(copy.to, 0, 16);
-      if (copy.bytes > 0) std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.bytes));
-    }
-    groups.erase(groups.begin());
+  auto& [pending, ends] = detail::copies[here.thread];
+  if (ends.size() <= Latest) return;
+  const std::size_t done = ends[ends.size() - Latest - 1];
+  for (std::size_t i = 0; i < done; ++i) {
+    std::memset(pending[i].to, 0, 16);
+    if (pending[i].bytes > 0) std::memcpy(pending[i].to, pending[i].from, static_cast<std::size_t>(pending[i].bytes));
   }
+  pending.erase(pending.begin(), pending.begin() + static_cast<std::ptrdiff_t>(done));
+  ends.erase(ends.begin(), ends.end() - Latest);
+  for (std::size_t& end : ends) end -= done;
 #endif
 }
 

@@ -17,8 +17,9 @@ using namespace cublaslt;
 namespace {
 
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
-constexpr std::int64_t kRowBuckets[] = {16, 64, 256, 1024};  // beyond them, and where nothing better is as exact: the pinned one
+constexpr std::int64_t kRowBuckets[] = {16, 64, 256, 1024, 4096, 16384};  // more rows belong to the last one
 constexpr std::int64_t kPinnedRows = 4096;
+constexpr std::int64_t kPinned = 0;  // instead of a bucket
 constexpr int kCandidates = 8;
 
 void check(Status status, const char* what) {
@@ -201,31 +202,32 @@ std::optional<CublasLt::Choice> CublasLt::choose_for_rows(Entry& entry, const Pr
     for (View* view : {&other.a, &other.out, &other.residual}) view->rows = rows;
     return other;
   };
-  const auto pinned = [&]() -> const std::optional<Choice>& {
-    const auto [place, fresh] = entry.choices.try_emplace(kPinnedRows);
-    if (fresh)
-      for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(kPinnedRows)))
-        if (!place->second && result.workspace_bytes == 0) place->second = Choice{result.algorithm};
-    return place->second;
-  };
-  const auto* bucket = std::lower_bound(std::begin(kRowBuckets), std::end(kRowBuckets), product.out.rows);
-  if (bucket == std::end(kRowBuckets)) return pinned();
-  const auto [place, fresh] = entry.choices.try_emplace(*bucket);
-  if (!fresh) return place->second;
-  place->second = pinned();
-  if (!place->second) return std::nullopt;
-  OrderProbe probe(device_, product);
-  queue(entry, probe.product(0), *place->second);
-  for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(*bucket))) {
-    if (result.workspace_bytes != 0) continue;
-    const Choice candidate{result.algorithm};
-    if (!entry.checked(functions_, context_, probe.product(1), result.algorithm, 0)) continue;
-    queue(entry, probe.product(1), candidate);
-    if (!probe.equal()) continue;
-    place->second = candidate;
-    break;
-  }
+  const auto [pinned_place, pinned_is_fresh] = entry.choices.try_emplace(kPinned);
+  std::optional<Choice>& pinned = pinned_place->second;
+  if (pinned_is_fresh)
+    for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(kPinnedRows)))
+      if (!pinned && result.workspace_bytes == 0) pinned = Choice{result.algorithm};
+  const auto* found = std::lower_bound(std::begin(kRowBuckets), std::end(kRowBuckets), product.out.rows);
+  const std::int64_t bucket = found == std::end(kRowBuckets) ? found[-1] : *found;
+  if (!pinned || bucket == kPinnedRows) return pinned;
+  const auto [place, fresh] = entry.choices.try_emplace(bucket, pinned);
+  if (fresh) place->second = best_with_the_same_bits(entry, product, with_rows(bucket), *pinned);
   return place->second;
+}
+
+CublasLt::Choice CublasLt::best_with_the_same_bits(Entry& entry, const Product& product, const Product& typical, const Choice& pinned) try {
+  OrderProbe probe(device_, product);
+  queue(entry, probe.product(0), pinned);
+  for (const HeuristicResult& result : entry.candidates(functions_, context_, typical)) {
+    const Choice candidate{result.algorithm};
+    if (result.workspace_bytes != 0 || !entry.checked(functions_, context_, probe.product(1), result.algorithm, 0)) continue;
+    queue(entry, probe.product(1), candidate);
+    if (probe.equal()) return candidate;
+  }
+  return pinned;
+} catch (const Error& error) {
+  if (error.code() != ErrorCode::OutOfMemory) throw;
+  return pinned;  // no room to look for a better one
 }
 
 std::optional<CublasLt::Choice> CublasLt::choose_for_depth(Entry& entry, const Product& product) {

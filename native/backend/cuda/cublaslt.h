@@ -9,8 +9,8 @@
 namespace foretoken::cuda {
 
 /// Products by cuBLASLt. For each kind of product (shape of the weight, dtypes, alignment) one algorithm is chosen once,
-/// without splitting the sum, and serves every number of rows: a row's bits do not depend on the batch. Where cuBLASLt
-/// knows a better one for few rows, that is taken if an OrderProbe finds the same bits. Gradients of weights may be sums
+/// without splitting the sum: a row's bits do not depend on the batch. Where cuBLASLt knows a better one for fewer or more
+/// rows, that is taken if an OrderProbe finds the same bits. Gradients of weights may be sums
 /// of sums, added up in a workspace in a fixed order.
 class CublasLt final : public MatmulLibrary {
  public:
@@ -33,6 +33,8 @@ class CublasLt final : public MatmulLibrary {
   Entry& entry_for(const Key& key);
   std::optional<Choice> choose(Entry& entry, const Product& product);
   std::optional<Choice> choose_for_rows(Entry& entry, const Product& product);
+  /// The first of the algorithms for a product like `typical` whose sums have the order of the pinned one's.
+  Choice best_with_the_same_bits(Entry& entry, const Product& product, const Product& typical, const Choice& pinned);
   std::optional<Choice> choose_for_depth(Entry& entry, const Product& product);
   void queue(Entry& entry, const Product& product, const Choice& choice);
   void* workspace();

@@ -43,7 +43,7 @@ struct TrainingMemory {
     pages = arena.bytes(static_cast<std::size_t>(extent.pages) * backend.page_bytes(shape));
     dx = arena.matrix(A, extent.rows, config.hidden_size);
     gradients.lay_out(arena, backend, config, extent.rows);
-    head.lay_out(arena, backend, config, std::min(extent.head_rows, Head::chunk_rows(config)), true);
+    head.lay_out(arena, backend, config, std::min(extent.head_rows, Head::chunk_rows(backend, config)), true);
     logprobs = arena.matrix(A, 1, extent.targets);
     dlogprobs = arena.matrix(A, 1, extent.targets);
   }

@@ -24,7 +24,7 @@ struct ScoringMemory {
     for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows, config.hidden_size);
     block.lay_out(arena, backend, config, rows);
     pages = arena.bytes(static_cast<std::size_t>(pages_count) * backend.page_bytes(decoder.attention_shape(0)));
-    head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(config)), false);
+    head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(backend, config)), false);
     logprobs = arena.matrix(backend.accumulation_dtype(), 1, targets);
   }
 };

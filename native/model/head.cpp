@@ -6,10 +6,13 @@ namespace foretoken {
 
 Head::Head(Backend& backend, const ModelConfig& config) : backend_(backend), epsilon_(config.rms_norm_eps) {}
 
-std::int64_t Head::chunk_rows(const ModelConfig& config) {
-  constexpr std::int64_t kLogitsBytes = std::int64_t{64} << 20;
-  const std::int64_t rows = kLogitsBytes / (4 * config.vocab_size);
-  return std::clamp<std::int64_t>(rows / 64 * 64, 64, 1024);
+std::int64_t Head::chunk_rows(const Backend& backend, const ModelConfig& config) {
+  // A GPU is busy with products of thousands of rows only: each chunk reads the head's weights and adds to their gradient,
+  // which are as large as hundreds of rows of logits.
+  const bool gpu = backend.asynchronous();
+  const std::int64_t logits_bytes = std::int64_t{gpu ? 1024 : 64} << 20;
+  const std::int64_t rows = logits_bytes / (4 * config.vocab_size);
+  return std::clamp<std::int64_t>(rows / 64 * 64, 64, gpu ? 4096 : 1024);
 }
 
 void Head::Buffers::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows, bool backward) {

@@ -9,8 +9,9 @@ class Head {
  public:
   Head(Backend& backend, const ModelConfig& config);
 
-  /// Rows per chunk: as many as keep the logits near 64 MB, so that a chunk's weight gradient still reuses the weights.
-  static std::int64_t chunk_rows(const ModelConfig& config);
+  /// Rows per chunk: as many as keep the logits near 64 MB (a GPU's near 1 GB), so that a chunk's weight gradient still
+  /// reuses the weights.
+  static std::int64_t chunk_rows(const Backend& backend, const ModelConfig& config);
 
   struct Buffers {
     View x;        // (n, C) A

@@ -16,7 +16,7 @@ void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const Mo
                                   std::int64_t head_rows) {
   for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows, config.hidden_size);
   block.lay_out(arena, backend, config, rows);
-  head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(config)), false);
+  head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(backend, config)), false);
 }
 
 void CachedForward::run(const CachedBatch& batch, const Control& control) {

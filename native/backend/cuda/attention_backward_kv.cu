@@ -268,7 +268,9 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((KeyShape<T, Columns>::kThreads))
     }
 #pragma unroll
     for (int p = 0; p < Shape::kPanels; ++p) {
+      limit_prefetch();
       multiply_columns<Columns>(weight_factors, step_upstream + 16 * (part * Shape::kPanels + p), dvalues[p]);
+      limit_prefetch();
       multiply_columns<Columns>(gradient_factors, step_queries + 16 * (part * Shape::kPanels + p), dkeys[p]);
     }
   }

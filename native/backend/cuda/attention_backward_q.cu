@@ -104,7 +104,10 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((QueryShape<T, Columns>::kThreads))
       for (int p = 0; p < panels; ++p) factors[p][s] = factor_of<T>(gradients[p][s]);
     }
 #pragma unroll
-    for (int p = 0; p < Columns / 16; ++p) multiply_columns<Columns>(factors, keys + 16 * p, total[p]);
+    for (int p = 0; p < Columns / 16; ++p) {
+      limit_prefetch();
+      multiply_columns<Columns>(factors, keys + 16 * p, total[p]);
+    }
   }
   wait_copies<0>();
 

@@ -83,6 +83,7 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((TileShape<T, Columns>::kThreads))
     commit_copies();
     if (!seen) continue;
 
+    limit_prefetch();
     const RowSums<Strips> share = softmax_tile(scores, position, whole, sight, scale2);
     Merge merge[Strips][2];
 #pragma unroll

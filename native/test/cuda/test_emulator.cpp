@@ -112,7 +112,7 @@ TEST("emulator: AddressSanitizer sees a kernel that leaves its shared memory") {
       const int nowhere = open("/dev/null", O_WRONLY);
       dup2(nowhere, 2);  // the report
       Emulator(ThreadOrder::Forward).run("overrun", {1, 32, 32 * sizeof(float)}, [&] {
-        shared_memory<float>()[thread_index() + (beyond ? 64 : 0)] = 1;
+        shared_memory<float>()[thread_index() + (beyond ? 1 : 0)] = 1;  // the last thread's is one too far
       });
       _exit(0);
     }

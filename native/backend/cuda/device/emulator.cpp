@@ -10,7 +10,6 @@ namespace foretoken::cuda {
 namespace {
 
 constexpr std::size_t kStack = 256 << 10;
-constexpr std::size_t kAlignment = 128;
 
 thread_local Emulator* active = nullptr;
 
@@ -52,12 +51,11 @@ void Emulator::run(const char* kernel, const Grid& grid, void (*body)(void*), vo
   states_.resize(fibers_.size());
   warps_.resize(fibers_.size() / kWarp + 1);
   if (shared_bytes_ != grid.shared_bytes || !shared_) {
-    shared_ = std::make_unique<std::byte[]>(grid.shared_bytes + kAlignment);  // exactly, so that an overrun is seen
+    // Exactly as much as was asked for, so that an overrun is seen.
+    shared_.reset(static_cast<std::byte*>(::operator new(grid.shared_bytes, kSharedAlignment)));
     shared_bytes_ = grid.shared_bytes;
   }
-  void* shared = shared_.get();
-  std::size_t space = grid.shared_bytes + kAlignment;
-  std::align(kAlignment, grid.shared_bytes, shared, space);
+  void* const shared = shared_.get();
 
   Emulator* const outer = active;
   active = this;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,11 @@ class Emulator {
     int kind = 0;
   };
 
+  static constexpr std::align_val_t kSharedAlignment{128};
+  struct FreeShared {
+    void operator()(std::byte* data) const { ::operator delete(data, kSharedAlignment); }
+  };
+
   void run(const char* kernel, const Grid& grid, void (*body)(void*), void* context);
   void run_block(const char* kernel, void (*body)(void*), void* context);
   void arrange(std::vector<std::int64_t>& order, std::int64_t count);
@@ -65,7 +71,7 @@ class Emulator {
   std::vector<State> states_;
   std::vector<Warp> warps_;
   std::vector<std::int64_t> threads_, blocks_;  // in the order in which they run
-  std::unique_ptr<std::byte[]> shared_;
+  std::unique_ptr<std::byte, FreeShared> shared_;
   std::size_t shared_bytes_ = 0;
   int at_barrier_ = 0;
   const char* fault_ = nullptr;

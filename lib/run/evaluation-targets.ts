@@ -49,16 +49,17 @@ export async function chooseTargets(
   })
 }
 
-/** Keeps targets, so that every later evaluation of a run asks the same. */
+/** Keeps targets in their order, so that every later evaluation of a run asks the same. */
 export async function writeTargets(path: string, targets: readonly EvaluationTarget[]): Promise<void> {
-  const lines = new Map<string, TargetLine>()
+  const lines: TargetLine[] = []
   for (const { document, position, entropy } of targets) {
-    const line = lines.get(document.id) ?? { document: document.id, positions: [], entropies: [] }
+    // Only neighbours share a line: a text that comes again later keeps its place, since answers depend on the order.
+    if (lines.at(-1)?.document !== document.id) lines.push({ document: document.id, positions: [], entropies: [] })
+    const line = lines.at(-1)!
     line.positions.push(position)
     line.entropies.push(entropy)
-    lines.set(document.id, line)
   }
-  await writeAtomically(path, [...lines.values()].map((line) => `${jsonLine(line)}\n`).join(''))
+  await writeAtomically(path, lines.map((line) => `${jsonLine(line)}\n`).join(''))
 }
 
 /** Finds kept targets in the held-out documents again. Throws `DATA_CHANGED` where one of them is gone. */

@@ -180,6 +180,29 @@ describe('foretoken evaluate', () => {
     expect(result).toMatchObject(Object.fromEntries(evaluated))
   })
 
+  it('gives them where texts of the corpus come more than once, too', async () => {
+    const texts = (await readLines(world.path('corpus.jsonl'))).map(({ text }) => text as string)
+    const again = [...texts, ...texts.toReversed()].map((text) => `${JSON.stringify({ text })}\n`)
+    await writeFile(world.path('again.jsonl'), again.join(''))
+    const held = ['--evaluation.sources', 'again.jsonl', '--evaluation.documents', '100']
+    const flags = [...held, '--evaluation.temperature', '1', '--output', 'again']
+    const { status, stderr } = await foretoken(['train', 'run.yaml', '--steps', '1', ...flags], world.folder)
+    expect(status, stderr).toBe(0)
+    const last = (await readLines(world.path('again', 'metrics.jsonl'))).at(-1)!
+    const evaluated = Object.entries(last).filter(([name]) => name.startsWith('eval/'))
+    expect(await json(['evaluate', 'again'])).toMatchObject(Object.fromEntries(evaluated))
+    // The model is seldom right, so the numbers say little: the answers that are shown must be the same, too.
+    const { stdout } = await foretoken(['evaluate', 'again'], world.folder)
+    const samples = (await readLines(world.path('again', 'samples.jsonl'))) as Record<
+      'kind' | 'context' | 'thought',
+      string
+    >[]
+    const shown = samples.filter(({ kind }) => kind === 'evaluation').slice(-8)
+    const thoughts = stdout.split('\n').filter((line) => line.startsWith('  "'))
+    expect(thoughts).toEqual(shown.map(({ thought }) => `  ${JSON.stringify(thought.slice(0, 300))}`))
+    for (const { context } of shown) expect(stdout).toContain(`…${JSON.stringify(context.slice(-60))} → `)
+  })
+
   it('asks any model the same questions', async () => {
     const first = (await readLines(world.path('run', 'metrics.jsonl')))[0]!
     const config = ['--config', 'run.yaml', '--targets', 'run/evaluation.jsonl']

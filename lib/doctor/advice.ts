@@ -29,7 +29,7 @@ export function advice({ versions, binary, cpu, memory, gpu, selfTest }: Omit<Do
   }
   if (memory.available !== null && memory.available < 2 * gibibyte) {
     found.push(
-      'Less than 2 GiB of memory is available. Training takes 16 bytes per parameter and more (8 with stateDtype bfloat16).',
+      'Less than 2 GiB of memory is available. Training takes 16 bytes per parameter and more (10 with stateDtype bfloat16).',
     )
   }
   return [...found, ...gpuAdvice(gpu)]

@@ -23,6 +23,21 @@ function touch(...names: string[]): string {
   return file
 }
 
+/** Of master weights, and of gradients and optimizer by the memory plan of a model. */
+async function bytesPerParameter(stateDtype: 'float32' | 'bfloat16'): Promise<number> {
+  const config = {
+    ...{ model_type: 'llama', vocab_size: 64, hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1 },
+    ...{ num_attention_heads: 1, num_key_value_heads: 1, max_position_embeddings: 64 },
+  }
+  await using engine = await Engine.create(config, { device: 'cpu', stateDtype })
+  const parameters = engine.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
+  const plan = await engine.memoryPlan()
+  const bytes = (purpose: string) => plan.find(({ name }) => name === purpose)!.bytes
+  // The plan counts weights together with their copies laid out for products.
+  const master = { float32: 4, bfloat16: 2 }[stateDtype]
+  return Math.round(master + (bytes('gradients') + bytes('optimizer')) / parameters)
+}
+
 /** An engine whose result of one verb is changed on its way out. */
 function tampered<Verb extends 'score' | 'sample' | 'accumulate' | 'step'>(
   verb: Verb,
@@ -135,6 +150,15 @@ describe('the advice', () => {
   let here: DoctorReport
   beforeAll(async () => {
     here = await examine({ device: 'cpu' })
+  })
+
+  test('says of memory what the engine plans', async () => {
+    const { memory } = here
+    const [words] = advice({ ...here, memory: { ...memory, available: 0 } }).filter((each) => each.includes('GiB'))
+    const [float32, bfloat16] = await Promise.all((['float32', 'bfloat16'] as const).map(bytesPerParameter))
+    expect(words).toContain(
+      `Training takes ${float32} bytes per parameter and more (${bfloat16} with stateDtype bfloat16)`,
+    )
   })
 
   test('of a machine with a GPU in use is none', () => {

@@ -1,6 +1,7 @@
 import { appendFile, cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readPage } from '../docs/pages.js'
 import { textsOf } from '../run/read-html.js'
 import { foretoken, startForetoken } from './foretoken.js'
 import { comparableMetrics, makeTinyWorld, readLines, type TinyWorld } from './tiny-world.js'
@@ -92,6 +93,21 @@ describe('foretoken train', () => {
     const [metrics] = await readLines(world.path('spoilt', 'metrics.jsonl'))
     expect(metrics).toMatchObject({ 'corpus/skipped/json': 1, 'corpus/skipped/field': 2 })
     expect(await readFile(world.path('spoilt', 'report.html'), 'utf8')).toContain('Left out of the corpus: 3 records')
+  })
+
+  it('gives metrics that the guide explains', async () => {
+    const metrics = [
+      ...(await readLines(world.path('run', 'metrics.jsonl'))),
+      ...(await readLines(world.path('spoilt', 'metrics.jsonl'))),
+    ]
+    const named = /^(completions\/|rpt\/|reward|entropy|eval\/easy\/|corpus\/)/
+    const names = [...new Set(metrics.flatMap(Object.keys))].filter((name) => named.test(name))
+    const guide = readPage('docs/rpt-guide.md').code.map(({ text }) => text)
+    // The easy split stands for all; reasons of what is left out have their last word; `_stderr` is explained once.
+    const short = (name: string) =>
+      name.replace(/\/(medium|hard)$/, '/easy').replace(/^corpus\/skipped\/(?!json)|.*(?=_stderr)/, '')
+    expect(names.length).toBeGreaterThan(15)
+    expect(names.filter((name) => !guide.includes(short(name)))).toEqual([])
   })
 
   it('refuses to write into a run that is there, unless told to replace it', async () => {

@@ -119,7 +119,7 @@ part tests-linear 90 "$tests" "linear: " "products: "
 if [ $rehearse = no ]; then
   part tests-linear-cutlass 60 env FORETOKEN_CUDA_MATMUL=cutlass "$tests" "linear: " "products: "
   part tests-linear-plain 60 env FORETOKEN_CUDA_MATMUL=plain "$tests" "linear: " "products: "
-  part tests-operations 120 "$tests" test/operations/
+  part tests-operations 150 "$tests" test/operations/
   part tests-engine 90 "$tests" test_cuda_engine test_decode_ahead test_device_models
   if command -v compute-sanitizer > /dev/null; then
     part sanitizer-memory 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$tests" "norm: " "rope: " "attention: a backend agrees"

@@ -1,6 +1,7 @@
 import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { ForetokenError } from '../engine/errors.js'
+import { latestCheckpoint } from '../train/checkpoint.js'
 import type { RunConfig } from './config-schema.js'
 import { configYaml, readConfigSource, resolveConfig } from './load-config.js'
 import type { RunManifest } from './manifest.js'
@@ -46,18 +47,32 @@ export class RunDirectory {
     return join(this.path, 'report.html')
   }
 
+  /** All that a run may hold. The manifest is last: whatever is removed in this order is a run until then. */
+  private get parts(): string[] {
+    const { config, manifest, metrics, samples, targets, difficulty, checkpoints, report } = this
+    return [config, metrics, samples, targets, difficulty, checkpoints, report, manifest]
+  }
+
   /** Makes the folder. */
   async create(): Promise<void> {
     await mkdir(this.path, { recursive: true })
   }
 
-  /** Removes a run, and nothing else that may lie beside it. */
-  async clear(): Promise<void> {
-    const { config, manifest, metrics, samples, targets, difficulty, checkpoints, report } = this
-    // The manifest goes last: until then this is a run.
-    for (const path of [config, metrics, samples, targets, difficulty, checkpoints, report, manifest]) {
-      await rm(path, { recursive: true, force: true })
-    }
+  /** Removes a run but for the paths to keep, and nothing else that may lie beside it. */
+  async clear(keep: readonly string[] = []): Promise<void> {
+    for (const path of this.parts) if (!keep.includes(path)) await rm(path, { recursive: true, force: true })
+  }
+
+  /** The paths of a run that are there. */
+  async present(): Promise<string[]> {
+    const found = await Promise.all(this.parts.map((path) => stat(path).catch(() => undefined)))
+    return this.parts.filter((_, i) => found[i] !== undefined)
+  }
+
+  /** Whether there is anything to keep: an evaluation, a step, a checkpoint. */
+  async hasResults(): Promise<boolean> {
+    const logged = await stat(this.metrics).catch(() => undefined)
+    return (logged?.size ?? 0) > 0 || (await latestCheckpoint(this.checkpoints)) !== undefined
   }
 
   /** Whether a run has begun here. */

@@ -106,7 +106,9 @@ async function findIndex(
   if (index !== undefined) return DifficultyIndex.open(index)
   if (proxy === undefined || by === 'random') return undefined
   const made = await DifficultyIndex.open(run.difficulty).catch(() => undefined)
-  if (made) return made
+  if (made?.header.proxy === proxy && made.header.corpus === corpus.fingerprint && made.header.topK === topK)
+    return made
+  await made?.close()
   display.note(`judging difficulty with ${shown(proxy)}; \`foretoken filter\` does this once for many runs`)
   await using engine = await Engine.open(proxy, engineOptions(config))
   const tokenizer = await Tokenizer.open(proxy)

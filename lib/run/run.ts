@@ -63,6 +63,7 @@ export async function startRun(config: RunConfig, options: RunOptions = {}): Pro
   await using _ = await RunLock.acquire(run.path)
   const display = new RunDisplay(options.stream ?? process.stderr, config.logging.progressSeconds, config.steps)
   const from = await findStart(run, config, options, display)
+  const before = await run.present()
 
   const abort = new AbortController()
   const interruption = new Interruption((signal) => {
@@ -86,6 +87,9 @@ export async function startRun(config: RunConfig, options: RunOptions = {}): Pro
   } finally {
     display.end()
     interruption.dispose()
+    // What ended before there was a result must not be in the way of the next try. Judging difficulty takes long, and
+    // the next try can use it.
+    if (!from && !(await run.hasResults())) await run.clear([...before, run.difficulty])
   }
 }
 
@@ -112,7 +116,7 @@ async function findStart(
   if (newest === undefined) {
     // So that a job that is restarted may always say --resume.
     display.note(`${shown(run.path)} has no checkpoint to go on from: starting at the beginning`)
-    await run.clear()
+    if (exists) await run.clear()
     return undefined
   }
   if (newest.step >= config.steps) {
@@ -199,7 +203,7 @@ async function train(
   display.end()
   const skipped = metrics && skippedText(metrics)
   if (skipped !== undefined) display.note(skipped)
-  if (config.logging.report) {
+  if (config.logging.report && (await run.hasResults())) {
     await writeRunReport(run)
     display.note(`report: ${shown(run.report)}`)
   }

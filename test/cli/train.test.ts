@@ -86,7 +86,7 @@ describe('foretoken train', () => {
     const stopped = await foretoken([...args, '--evaluation.enabled', 'false'], world.folder)
     expect(stopped.status).toBe(1)
     expect(stopped.stderr).toMatch(/error INVALID_DATA: .*spoilt\.jsonl:1: .*onBadRecord: skip/)
-    const flags = ['--evaluation.enabled', 'false', '--corpus.on-bad-record', 'skip', '--overwrite']
+    const flags = ['--evaluation.enabled', 'false', '--corpus.on-bad-record', 'skip']
     const { status, stderr } = await foretoken([...args, ...flags], world.folder)
     expect(status, stderr).toBe(0)
     expect(stderr).toContain('left out of the corpus: 3 records (json 1, field 2)\n')
@@ -141,6 +141,39 @@ describe('foretoken train', () => {
     expect(model.status).toBe(1)
     expect(model.stderr).toMatch(/^foretoken: error IO: .*nothing/)
     expect(await stat(world.path('x')).catch(() => undefined)).toBeUndefined()
+  })
+
+  it('that ends before the first result leaves the folder as it was', async () => {
+    await writeFile(world.path('broken.mjs'), 'export default 7\n')
+    const flags = ['--rpt.reward', 'broken.mjs', '--evaluation.enabled', 'false']
+    const alone = await foretoken(['train', 'run.yaml', '--output', 'y', ...flags], world.folder)
+    expect(alone.stderr).toContain('broken.mjs')
+    expect(alone.status).toBe(1)
+    expect(await stat(world.path('y')).catch(() => undefined)).toBeUndefined()
+
+    await mkdir(world.path('mine'))
+    await writeFile(world.path('mine', 'notes.txt'), 'keep me')
+    await writeFile(world.path('mine', 'config.yaml'), await readFile(world.path('run.yaml')))
+    for (const resume of [[], ['--resume']]) {
+      const args = ['train', 'mine/config.yaml', '--output', 'mine', ...flags, ...resume]
+      expect((await foretoken(args, world.folder)).status).toBe(1)
+      expect((await readdir(world.path('mine'))).sort()).toEqual(['config.yaml', 'notes.txt'])
+    }
+  })
+
+  it('keeps the difficulties that it judged for the next try, unless the text or the judge is another', async () => {
+    const judged = (...flags: string[]) => {
+      const all = ['--evaluation.enabled', 'false', '--difficulty.proxy', 'model', '--steps', '1', ...flags]
+      return foretoken(['train', 'run.yaml', '--output', 'judged', ...all], world.folder)
+    }
+    const failed = await judged('--rpt.reward', 'broken.mjs')
+    expect(failed.stderr).toContain('judging difficulty with model')
+    expect(await readdir(world.path('judged'))).toEqual(['difficulty.index'])
+    const other = await judged('--rpt.reward', 'broken.mjs', '--corpus.sources', 'traces.jsonl')
+    expect(other.stderr).toContain('judging difficulty with model')
+    const again = await judged('--corpus.sources', 'traces.jsonl')
+    expect(again.status, again.stderr).toBe(0)
+    expect(again.stderr).not.toContain('judging difficulty')
   })
 })
 

@@ -60,9 +60,13 @@ export function refuseChanges(directory: string, changes: readonly string[]): vo
   )
 }
 
+/** Whether a longer run begins exactly like a shorter one: where the learning rate does not fall towards the last step. */
+export function keepsWhenLonger(schedule: RunConfig['schedule']): boolean {
+  return schedule.kind === 'constant'
+}
+
 function isFree(path: string, config: RunConfig): boolean {
-  // Without a falling learning rate, a longer run begins exactly like a shorter one.
-  if (path === 'steps') return config.schedule.kind === 'constant'
+  if (path === 'steps') return keepsWhenLonger(config.schedule)
   return free.some((key) => path === key || path.startsWith(`${key}.`))
 }
 

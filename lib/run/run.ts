@@ -12,7 +12,7 @@ import { makeMethod } from './make-method.js'
 import type { RunManifest } from './manifest.js'
 import { copyTokenizer, noDocuments, tokenizerFolder } from './open-parts.js'
 import type { ProgressStream } from './progress.js'
-import { configChanges, manifestChanges, refuseChanges } from './resume-check.js'
+import { configChanges, keepsWhenLonger, manifestChanges, refuseChanges } from './resume-check.js'
 import { RunDirectory, shown } from './run-directory.js'
 import { RunDisplay, skippedText } from './run-display.js'
 import { evaluationOptions } from './run-evaluation.js'
@@ -122,10 +122,19 @@ async function findStart(
   if (newest.step >= config.steps) {
     throw new ForetokenError(
       'INVALID_CONFIG',
-      `the run in ${run.path} is complete: it has done ${newest.step} of ${config.steps} steps; give it more with --steps`,
+      `the run in ${run.path} is complete: it has done ${newest.step} of ${config.steps} steps; ${moreSteps(config)}`,
     )
   }
   return newest
+}
+
+/** How a run is given more steps. */
+function moreSteps({ schedule }: RunConfig): string {
+  if (keepsWhenLonger(schedule)) return 'give it more with --steps'
+  return (
+    'give it more with --steps and --allow-changes, which draws its falling learning rate ' +
+    `(schedule.kind ${schedule.kind}) out to the new last step: it goes on higher than it ended`
+  )
 }
 
 /** Writes config and manifest of a new run, or checks those of one that goes on. */

@@ -322,6 +322,25 @@ describe('a run to be resumed', () => {
     expect((await readLines(world.path('half', 'metrics.jsonl'))).map(({ step }) => step)).toEqual([0, 1, 2, 3, 4, 5])
   })
 
+  it('is told how it may be given more steps where the learning rate falls, and may', async () => {
+    const falling = ['--schedule.kind', 'linear', '--evaluation.enabled', 'false', '--output', 'falling']
+    expect((await foretoken(['train', 'run.yaml', '--steps', '2', ...falling], world.folder)).status).toBe(0)
+    const done = await foretoken(['train', '--resume', 'falling'], world.folder)
+    expect(done.status).toBe(1)
+    expect(done.stderr).toContain('it has done 2 of 2 steps; give it more with --steps and --allow-changes')
+    expect(done.stderr).toContain('(schedule.kind linear)')
+    const more = ['train', '--resume', 'falling', '--steps', '4']
+    const { status, stderr } = await foretoken(more, world.folder)
+    expect(status).toBe(1)
+    expect(stderr).toContain('  config: steps was 2 and is 4\n')
+    expect((await foretoken([...more, '--allow-changes'], world.folder)).status).toBe(0)
+    const rates = (await readLines(world.path('falling', 'metrics.jsonl'))).map((line) => line.learning_rate as number)
+    expect(rates).toHaveLength(4)
+    expect(rates[0]).toBeGreaterThan(rates[1]!)
+    expect(rates[2]).toBeGreaterThan(rates[1]!)
+    expect(rates[2]).toBeGreaterThan(rates[3]!)
+  })
+
   it('is refused where the config has changed, with what has', async () => {
     const changed = ['train', '--resume', 'half', '--steps', '6', '--optimizer.learning-rate', '5e-4']
     const { status, stderr } = await foretoken([...changed, '--rpt.rollouts-per-context', '2'], world.folder)

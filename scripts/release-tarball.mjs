@@ -13,7 +13,8 @@ const sizeLimit = 100 * 2 ** 20
 const known = [
   /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|THIRD_PARTY_NOTICES|CMakeLists\.txt)$/,
   /^dist\/[\w./-]+\.(js|d\.ts)$/,
-  /^examples\/demo\/[\w-]+\.(yaml|json)$/,
+  /^docs\/[\w-]+\.md$/,
+  /^examples\/(README\.md|[\w-]+\.(ts|yaml)|demo\/[\w-]+\.yaml)$/,
   /^native\/(?!test\/)[\w./-]+\.(h|cpp|cu|cmake|md)$/,
   /^prebuilds\/(linux-x64|linux-arm64|darwin-arm64)\/(foretoken\.node|libforetoken_cuda\.so)$/,
   /^scripts\/(build-from-source|build-native|cuda-toolchain|run|toolchain)\.mjs$/,

@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { glibcVersion, isOlder, oldestGlibc } from '../../lib/engine/libc.js'
+import { parsePage } from '../docs/pages.js'
 import { type Packed, pack, root } from './packed.js'
 
 const isLinux = process.platform === 'linux'
@@ -35,14 +36,14 @@ describe('the tarball', () => {
       packed.files.map((path) =>
         path
           .split('/')
-          .slice(0, path.startsWith('dist') ? 1 : 2)
+          .slice(0, /^(dist|docs|examples)\//.test(path) ? 1 : 2)
           .join('/'),
       ),
     )
     const native = [...tops].filter((path) => path.startsWith('native/'))
     expect(native).not.toContain('native/test')
     expect([...tops].filter((path) => !path.startsWith('native/'))).toEqual([
-      ...['CHANGELOG.md', 'CMakeLists.txt', 'LICENSE', 'README.md', 'THIRD_PARTY_NOTICES', 'dist', 'examples/demo'],
+      ...['CHANGELOG.md', 'CMakeLists.txt', 'LICENSE', 'README.md', 'THIRD_PARTY_NOTICES', 'dist', 'docs', 'examples'],
       ...['package.json', `prebuilds/${platform}`],
       ...['build-from-source', 'build-native', 'cuda-toolchain', 'run', 'toolchain'].map(
         (name) => `scripts/${name}.mjs`,
@@ -51,7 +52,23 @@ describe('the tarball', () => {
     expect(packed.files.filter((path) => path.startsWith('prebuilds/'))).toContain(
       `prebuilds/${platform}/foretoken.node`,
     )
-    expect(packed.files.filter((path) => /\.(map|ts)$/.test(path) && !path.endsWith('.d.ts'))).toEqual([])
+    const sources = packed.files.filter((path) => /\.(map|ts)$/.test(path) && !path.endsWith('.d.ts'))
+    expect(sources.filter((path) => !path.startsWith('examples/'))).toEqual([])
+    expect(packed.files.filter((path) => path.startsWith('docs/') && !/^docs\/[\w-]+\.md$/.test(path))).toEqual([])
+  })
+
+  test('has whatever its pages link to', () => {
+    const has = (path: string) => packed.files.some((file) => file === path || file.startsWith(join(path, '/')))
+    const pages = packed.files.filter((path) => /^(README|CHANGELOG|docs\/.*|examples\/.*)\.md$/.test(path))
+    expect(pages).toEqual(expect.arrayContaining(['README.md', join('docs', 'demo.md'), join('examples', 'README.md')]))
+    const targets = pages.flatMap((path) =>
+      parsePage(path, readFileSync(join(folder, 'package', path), 'utf8'))
+        .links.map(({ target }) => target.split('#')[0]!)
+        .filter((target) => target !== '' && !/^[a-z]+:/.test(target))
+        .map((target) => ({ path, target, file: join(dirname(path), target) })),
+    )
+    expect(targets.length).toBeGreaterThan(20)
+    expect(targets.filter(({ file }) => !has(file))).toEqual([])
   })
 
   test('is far below what npm accepts', () => {

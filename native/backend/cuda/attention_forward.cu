@@ -101,7 +101,7 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((TileShape<T, Columns>::kThreads))
 #pragma unroll
     for (int p = 0; p < Columns / 16; ++p) {
       float mix[Strips][2][4] = {};
-      if (p % 2 == 0) limit_prefetch();
+      if (p % 2 == 0 || sizeof(T) == 4) limit_prefetch();
       multiply_columns<Columns>(weights, values + 16 * p, mix);
 #pragma unroll
       for (int s = 0; s < Strips; ++s)

@@ -35,11 +35,18 @@ FORETOKEN_EITHER int first_visible(int position, int window) {
 template <int Columns, typename T, typename Source>
 FORETOKEN_DEVICE void load_rows(T* tile, int rows, int head_dim, bool aligned, const T* somewhere, const Source& source) {
   constexpr int word = kWordElements<T>, words = Columns / word;
-#pragma unroll 1
-  for (int i = thread_index(); i < rows * words; i += block_threads()) {
-    const int r = i / words, column = i % words * word;
+  const auto copy = [&](int r, int column) {
     const T* row = source(r);
     copy_row_word(tile + r * kTileStride<T, Columns> + column, row ? row : somewhere, column, head_dim, row != nullptr, aligned);
+  };
+  // Rolled: unrolled, the addresses of all rounds would be kept in registers.
+  if constexpr (kAttentionThreads / 2 % words == 0) {  // a thread keeps to its column
+    const int column = thread_index() % words * word;
+#pragma unroll 1
+    for (int r = thread_index() / words; r < rows; r += block_threads() / words) copy(r, column);
+  } else {
+#pragma unroll 1
+    for (int i = thread_index(); i < rows * words; i += block_threads()) copy(i / words, i % words * word);
   }
 }
 

@@ -1,5 +1,17 @@
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -54,6 +66,48 @@ describe('scripts/toolchain.mjs', () => {
     expect(readFileSync(join(folder, 'log'), 'utf8')).toBe(
       'update\ninstall -y --no-install-recommends g++ ninja-build\n',
     )
+  })
+})
+
+describe('scripts/build-ts.mjs', () => {
+  const build = () => node(['scripts/build-ts.mjs'], { cwd: folder })
+  const write = (name: string, text: string) => writeFileSync(join(folder, 'lib', name), text)
+  const built = (name: string) => join(folder, 'dist', name)
+
+  beforeEach(() => {
+    for (const name of ['scripts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'])
+      cpSync(join(root, name), join(folder, name), { recursive: true })
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+    mkdirSync(join(folder, 'lib'))
+    write('index.ts', "export { a } from './a.js'\n")
+    write('a.ts', 'export const a = 1\n')
+  })
+
+  test('replaces what has changed, whole, so that who is reading it reads on; leaves the rest; removes what is gone', () => {
+    write('gone.ts', 'export const gone = 1\n')
+    expect(build()).toMatchObject({ status: 0, stderr: '' })
+    const before = readFileSync(built('a.js'), 'utf8')
+    const [index, reader] = [statSync(built('index.js')), openSync(built('a.js'), 'r')]
+    write('a.ts', 'export const a = 22\n')
+    rmSync(join(folder, 'lib', 'gone.ts'))
+    expect(build()).toMatchObject({ status: 0, stderr: '' })
+    expect(readFileSync(reader, 'utf8')).toBe(before)
+    closeSync(reader)
+    expect(readFileSync(built('a.js'), 'utf8')).toBe('export const a = 22;\n')
+    expect(statSync(built('index.js'))).toMatchObject({ ino: index.ino, mtimeMs: index.mtimeMs })
+    expect(readdirSync(join(folder, 'dist')).sort()).toEqual(['a.d.ts', 'a.js', 'index.d.ts', 'index.js'])
+    expect(readdirSync(join(folder, 'build'))).toEqual(['dist.stamp'])
+  })
+
+  test('leaves dist/ as it is where the sources have a mistake, and says which', () => {
+    expect(build().status).toBe(0)
+    write('a.ts', "export const a: number = 'two'\n")
+    const { status, stderr } = build()
+    expect(status).toBe(2)
+    expect(stderr).toContain('lib/a.ts(1,14): error TS2322')
+    expect(readFileSync(built('a.js'), 'utf8')).toBe('export const a = 1;\n')
+    expect(readdirSync(join(folder, 'build'))).toEqual([])
+    expect(build().status).toBe(2)
   })
 })
 

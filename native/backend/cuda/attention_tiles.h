@@ -106,8 +106,9 @@ struct RowSums {
 };
 
 /// Scores of 16 · Panels positions from `position` on become p_j = exp(scale · (s_j − greatest of these)), zero where a row
-/// does not see the position (sight(strip, half) tells; `whole`: every row sees all of them); scale2 = scale · log₂ e. Returned are the greatest of these scores and the sum of the p:
-/// a lane's own by increasing position, then combine_rows.
+/// does not see the position (sight(strip, half) tells; `whole`: every row sees all of them); scale2 = scale · log₂ e.
+/// Returned are the greatest of these scores and the sum of the p: a lane's own by increasing position, then
+/// combine_rows.
 template <int Panels, int Strips, typename SightOf>
 FORETOKEN_DEVICE RowSums<Strips> softmax_tile(float (&c)[Panels][Strips][2][4], int position, bool whole,
                                               const SightOf& sight, float scale2) {

@@ -1,5 +1,5 @@
 // `npm run prebuild`: the binaries that are published, in prebuilds/<platform>-<arch>/: the addon, stripped, and the CUDA
-// library where it has been built. Everything happens in build/prebuild, so build/Release stays as it is.
+// library where the machine has a compiler for it or it has been built. The addon of build/Release stays as it is.
 //
 // `npm run prebuild -- --reuse` takes the addon of build/Release instead of compiling it anew: quick, for tests of the
 // package.
@@ -39,8 +39,12 @@ export async function prebuild({ folder = root, reuse = false } = {}) {
   rmSync(target, { recursive: true, force: true })
   mkdirSync(target, { recursive: true })
   const built = join(root, 'build', 'Release')
-  if (!reuse) await compileAddon(folder)
-  else copyStripped(join(built, 'foretoken.node'), join(target, 'foretoken.node'))
+  if (reuse) {
+    copyStripped(join(built, 'foretoken.node'), join(target, 'foretoken.node'))
+  } else {
+    await compileAddon(folder)
+    run(process.execPath, [join(root, 'scripts', 'build-cuda.mjs'), '--found-only'])
+  }
   if (existsSync(join(built, cudaLibrary))) copyStripped(join(built, cudaLibrary), join(target, cudaLibrary))
   return target
 }

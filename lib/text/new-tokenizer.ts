@@ -1,6 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { byteCharacters } from './token-table.js'
+import { writeTokenizerFiles } from './tokenizer-files.js'
 
 /** Two tokens, by id, that are joined to a new one. */
 export type Merge = readonly [left: number, right: number]
@@ -39,47 +38,15 @@ export async function learnMerges(
  * text. The files are tokenizer.json and tokenizer_config.json, which transformers reads too; the folder is made.
  */
 export async function writeTokenizer(folder: string, merges: readonly Merge[] = []): Promise<void> {
-  await mkdir(folder, { recursive: true })
   const tokens = [...byteCharacters]
   for (const [left, right] of merges) tokens.push(tokens[left]! + tokens[right]!)
-  const endOfText = tokenizerMarks.at(-1)!
-  const tokenizer = {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: tokenizerMarks.map((content, i) => ({
-      id: tokens.length + i,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: content === endOfText,
-    })),
-    normalizer: null,
-    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-    post_processor: null,
-    decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges: merges.map(([left, right]) => [tokens[left]!, tokens[right]!]),
-    },
-  }
-  const config = {
-    tokenizer_class: 'PreTrainedTokenizerFast',
-    eos_token: endOfText,
-    pad_token: endOfText,
-    clean_up_tokenization_spaces: false,
-  }
-  await writeFile(join(folder, 'tokenizer.json'), `${JSON.stringify(tokenizer)}\n`)
-  await writeFile(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config)}\n`)
+  await writeTokenizerFiles(folder, {
+    tokens,
+    merges: merges.map(([left, right]) => [tokens[left]!, tokens[right]!]),
+    marks: tokenizerMarks,
+    endOfText: tokenizerMarks.at(-1)!,
+    words: true,
+  })
 }
 
 /** GPT-2's words, which a ByteLevel pre-tokenizer splits texts into. */

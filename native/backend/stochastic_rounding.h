@@ -11,10 +11,14 @@
 
 namespace foretoken {
 
+/// The key of an update's random words.
+inline std::uint64_t rounding_key(const AdamW& options) {
+  return options.rounding_seed + static_cast<std::uint64_t>(options.step) * 0x9E3779B97F4A7C15u;
+}
+
 /// Random words of one element of one parameter in one AdamW update: [0] rounds the master, [1] m, [2] v.
 inline std::array<std::uint32_t, 4> rounding_words(const AdamW& options, std::int64_t element) {
-  const std::uint64_t seed = options.rounding_seed + static_cast<std::uint64_t>(options.step) * 0x9E3779B97F4A7C15u;
-  return random_words(seed, RandomUse::StochasticRounding, options.rounding_stream,
+  return random_words(rounding_key(options), RandomUse::StochasticRounding, options.rounding_stream,
                       static_cast<std::uint64_t>(element));
 }
 

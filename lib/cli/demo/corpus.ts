@@ -1,13 +1,14 @@
 import { createWriteStream } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { isHeldOut } from '../../corpus/held-out.js'
 import { PhiloxStream } from '../../corpus/philox.js'
 import { documentHash } from '../../text/document.js'
+import { writeTokenizerFiles } from '../../text/tokenizer-files.js'
 import { drawSteps, type Problem, problemKinds, textOf, workOut } from './problems.js'
-import { guessMark, tokenizerFiles } from './tokenizer.js'
+import { demoTokenizer, guessMark } from './tokenizer.js'
 
 /** How the answers of the cold start come about; the rest are guesses at arbitrary positions. */
 export interface TraceMixture {
@@ -86,7 +87,7 @@ export async function writeDemoCorpus(
   options: { seed: number; sizes: DemoCorpusSizes; mixture: TraceMixture },
 ): Promise<void> {
   const { seed, sizes, mixture } = options
-  await mkdir(join(folder, 'tokenizer'), { recursive: true })
+  await mkdir(folder, { recursive: true })
   const stream = (of: keyof DemoCorpusSizes) =>
     new PhiloxStream(of === 'heldOut' ? heldOutSeed : seed, use, streams[of])
   const documents = (of: 'pretrain' | 'train' | 'heldOut') => {
@@ -101,9 +102,7 @@ export async function writeDemoCorpus(
   await writeTexts(join(folder, 'traces.jsonl'), sizes.traces, () => drawTrace(traces, mixture))
   await writeTexts(join(folder, 'train.jsonl'), sizes.train, documents('train'))
   await writeTexts(join(folder, 'held-out.jsonl'), sizes.heldOut, documents('heldOut'))
-  for (const [name, content] of Object.entries(tokenizerFiles())) {
-    await writeFile(join(folder, 'tokenizer', name), `${JSON.stringify(content, null, 2)}\n`)
-  }
+  await writeTokenizerFiles(join(folder, 'tokenizer'), demoTokenizer)
 }
 
 // The same held-out problems for every seed, so that seeds can be compared.

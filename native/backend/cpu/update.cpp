@@ -84,8 +84,7 @@ void CpuBackend::adamw(View master, View m, View v, View gradient, const AdamW& 
   const double step = static_cast<double>(options.step);
   whole.reciprocal_correction1 = static_cast<float>(1 / (1 - std::pow(options.beta1, step)));
   whole.reciprocal_correction2 = static_cast<float>(1 / (1 - std::pow(options.beta2, step)));
-  // As in backend/stochastic_rounding.h.
-  whole.rounding_key = options.rounding_seed + static_cast<std::uint64_t>(options.step) * 0x9E3779B97F4A7C15u;
+  whole.rounding_key = rounding_key(options);
   whole.rounding_stream = options.rounding_stream;
   const auto update = kernels_.adamw[master.dtype == DType::BFloat16][m.dtype == DType::BFloat16];
   const bool contiguous = master.contiguous() && m.contiguous() && v.contiguous() && gradient.contiguous();

@@ -103,7 +103,7 @@ Update<R> update_of(const AdamW& options) {
   update.gradient_scale = static_cast<R>(options.gradient_scale);
   update.reciprocal_correction1 = static_cast<R>(1 / (1 - std::pow(options.beta1, step)));
   update.reciprocal_correction2 = static_cast<R>(1 / (1 - std::pow(options.beta2, step)));
-  update.rounding_key = options.rounding_seed + static_cast<std::uint64_t>(options.step) * 0x9E3779B97F4A7C15u;
+  update.rounding_key = rounding_key(options);
   update.rounding_stream = options.rounding_stream;
   return update;
 }

@@ -1,9 +1,10 @@
 // foretoken beside PyTorch, transformers and TRL on the same work, taking turns in one run, and their ratios.
 //
-//   PYTHON=.venv/bin/python npm run bench -- peers [--shape qwen3-12m] [--dtype bfloat16] [--rounds 3] [--parts train,generate,grpo,trl]
+//   PYTHON=.venv/bin/python npm run bench -- peers [--shape qwen3-12m] [--dtype bfloat16] [--rounds 3] [--parts train,generate,generate-apart,grpo,trl]
 //
-// PYTHON has bench/peers/requirements.txt installed. Each part is one of ours and one of theirs per round, in turn; the
-// figure is the median of the rounds' ratios, so that a change of the machine's speed meets both.
+// PYTHON has bench/peers/requirements.txt installed. Each part is one of ours and one of theirs per round, in turn, both
+// the median of five runs after one that warms up; the figure is the median of the rounds' ratios, so that a change of
+// the machine's speed meets both.
 
 import { execFileSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
@@ -17,7 +18,7 @@ const { values } = parseArgs({
     shape: { type: 'string', default: 'qwen3-12m' },
     dtype: { type: 'string', default: 'bfloat16' },
     rounds: { type: 'string', default: '3' },
-    parts: { type: 'string', default: 'train,generate,grpo,trl' },
+    parts: { type: 'string', default: 'train,generate,generate-apart,grpo,trl' },
   },
 })
 const python = process.env.PYTHON ?? 'python3'
@@ -30,7 +31,7 @@ const lines = (text) =>
 
 /** Our figure `what` from bench/native/engine. */
 function ours(part, what, dtype) {
-  const args = ['--shape', values.shape, '--dtype', dtype, '--part', part, '--repeats', '3', '--json', 'yes']
+  const args = ['--shape', values.shape, '--dtype', dtype, '--part', part, '--repeats', '5', '--json', 'yes']
   const found = lines(execFileSync(join(buildTree, 'bench', 'engine'), args, { encoding: 'utf8' })).find(
     (line) => line.what === what,
   )
@@ -38,8 +39,17 @@ function ours(part, what, dtype) {
 }
 
 /** The figure of one of bench/peers' scripts. */
-function theirs(script, dtype, repeats) {
-  const args = [join(here, 'peers', script), '--shape', values.shape, '--dtype', dtype, '--repeats', String(repeats)]
+function theirs(script, dtype, repeats, more = []) {
+  const args = [
+    join(here, 'peers', script),
+    '--shape',
+    values.shape,
+    '--dtype',
+    dtype,
+    '--repeats',
+    String(repeats),
+    ...more,
+  ]
   return lines(execFileSync(python, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })).at(-1).value
 }
 
@@ -55,13 +65,23 @@ const parts = {
     bar: 2,
   },
   generate: {
-    name: 'rollouts of 32 sequences, tokens/s',
-    part: 'rollouts',
-    what: 'rollouts-32',
+    name: 'rollouts, 8 of each of 4 contexts, tokens/s',
+    part: 'grpo',
+    what: 'grpo-rollouts',
     script: 'generate.py',
     dtype: values.dtype,
     rate: true,
     bar: 8,
+  },
+  // Nothing is shared here: what is left is the engine's own speed.
+  'generate-apart': {
+    name: 'rollouts of 32 different contexts, tokens/s',
+    part: 'rollouts',
+    what: 'rollouts-32',
+    script: 'generate.py',
+    more: ['--contexts', '32', '--group', '1'],
+    dtype: values.dtype,
+    rate: true,
   },
   grpo: {
     name: 'GRPO step in plain PyTorch, s',
@@ -91,14 +111,14 @@ for (const key of values.parts.split(',')) {
   for (let round = 0; round < Number(values.rounds); ++round) {
     // TRL's own step is compared with ours in the dtype that the user would choose.
     const mine = ours(part.part, part.what, values.dtype)
-    const peer = theirs(part.script, part.dtype, 2)
+    const peer = theirs(part.script, part.dtype, 5, part.more)
     rounds.push({ mine, peer, ratio: part.rate ? mine / peer : peer / mine })
   }
   rounds.sort((a, b) => a.ratio - b.ratio)
   const middle = rounds[Math.floor(rounds.length / 2)]
   const spread = `${rounds[0].ratio.toFixed(1)}–${rounds.at(-1).ratio.toFixed(1)}`
   console.log(
-    `${part.name.padEnd(36)} ours ${middle.mine.toPrecision(4).padStart(8)}   peer ${middle.peer.toPrecision(4).padStart(8)}   ` +
-      `ratio ${middle.ratio.toFixed(1)} (${spread}), bar ${part.bar}`,
+    `${part.name.padEnd(44)} ours ${middle.mine.toPrecision(4).padStart(8)}   peer ${middle.peer.toPrecision(4).padStart(8)}   ` +
+      `ratio ${middle.ratio.toFixed(1)} (${spread})${part.bar ? `, bar ${part.bar}` : ''}`,
   )
 }

@@ -3,10 +3,12 @@
 // against the bytes of weights that a step must read.
 //
 //   engine [--shape qwen3-12m|smollm2-135m|qwen2.5-0.5b] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
-//          [--sequences 32] [--threads 2] [--repeats 3] [--json yes]
+//          [--sequences 32] [--threads 2] [--repeats 5] [--json yes]
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "engine/engine.h"
@@ -25,7 +27,7 @@ struct Options {
   std::string shape = "qwen3-12m", part;
   bool json = false;
   DType dtype = DType::BFloat16;
-  int threads = 0, repeats = 3, sequences = 0;
+  int threads = 0, repeats = 5, sequences = 0;
 };
 
 /// One result: for people, or a line of JSON for bench/peers.mjs.
@@ -54,7 +56,7 @@ void bench_train(Engine& engine, const Options& options, const bench::Ceiling& c
   const std::vector<LossTerm> terms{CrossEntropyTerm{}};
   const double flops = 6 * product_parameters(config) + 3 * attention_flops(config, length);
   const auto pass = [&] { engine.accumulate(forest, terms, {}, {}); update(engine); };
-  const double time = bench::best_time(pass, options.repeats, 0.1);
+  const double time = bench::median_time(pass, options.repeats);
   const double rate = sequences * length / time;
   report(options, "train", rate, "tok/s", rate * flops / ceiling.best() * 1e-9,
          std::to_string(sequences) + " sequences of " + std::to_string(length));
@@ -70,7 +72,7 @@ void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling
     SampleOptions sample;
     for (int s = 0; s < count; ++s) sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, s)));
     sample.max_tokens = fresh;
-    const double time = bench::best_time([&] { engine.sample(forest, sample, {}); }, options.repeats, 0.05);
+    const double time = bench::median_time([&] { engine.sample(forest, sample, {}); }, options.repeats);
     const double rate = count * fresh / time;
     // A step reads every weight once and computes 2 FLOPs per weight and sequence; the prompt is computed once.
     const double flops = (2 * product_parameters(config) + attention_flops(config, prompt)) * count * (fresh + prompt);
@@ -81,10 +83,17 @@ void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling
   }
 }
 
+/// Of all but the first, which warmed up.
+double median(std::vector<double> times) {
+  times.erase(times.begin());
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
 void bench_grpo(Engine& engine, const Options& options) {
   constexpr int contexts = 4, prompt = 128, group = 8, fresh = 64;
   const ModelConfig& config = engine.config();
-  double sampling = 0, training = 0;
+  std::vector<double> sampling, training;
   const auto step = [&] {
     TokenForest forest;
     SampleOptions sample;
@@ -94,7 +103,7 @@ void bench_grpo(Engine& engine, const Options& options) {
     sample.temperature = 0.8;
     double begin = bench::seconds();
     const SampleResult result = engine.sample(forest, sample, {});
-    sampling = bench::seconds() - begin;
+    sampling.push_back(bench::seconds() - begin);
     PolicyTerm policy;
     for (std::size_t r = 0; r < result.rollouts.size(); ++r) {
       policy.segments.push_back(forest.add(result.rollouts[r].segment, result.rollouts[r].tokens));
@@ -105,11 +114,13 @@ void bench_grpo(Engine& engine, const Options& options) {
     accumulate.temperature = 0.8;
     engine.accumulate(forest, {policy}, accumulate, {});
     update(engine);
-    training = bench::seconds() - begin;
+    training.push_back(bench::seconds() - begin);
   };
-  const double time = bench::best_time(step, options.repeats, 0.05);
+  const double time = bench::median_time(step, options.repeats);
+  report(options, "grpo-rollouts", contexts * group * fresh / median(sampling), "tok/s", 0,
+         std::to_string(contexts) + " contexts of " + std::to_string(prompt) + ", " + std::to_string(group) + " rollouts of each");
   report(options, "grpo-step", time, "s", 0,
-         "rollouts " + std::to_string(sampling).substr(0, 6) + ", update " + std::to_string(training).substr(0, 6) + "; " +
+         "rollouts " + std::to_string(median(sampling)).substr(0, 6) + ", update " + std::to_string(median(training)).substr(0, 6) + "; " +
              std::to_string(contexts) + " contexts of " + std::to_string(prompt) + ", G " + std::to_string(group) + ", " +
              std::to_string(fresh) + " new tokens");
 }

@@ -35,6 +35,19 @@ inline double best_time(const std::function<void()>& call, int repeats = 5, doub
   return best;
 }
 
+/// The median of the times of `repeats` calls, after one that warms up: what peers' scripts take.
+inline double median_time(const std::function<void()>& call, int repeats) {
+  call();
+  std::vector<double> times;
+  for (int r = 0; r < repeats; ++r) {
+    const double begin = seconds();
+    call();
+    times.push_back(seconds() - begin);
+  }
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[static_cast<std::size_t>(repeats / 2)];
+}
+
 inline std::vector<float> random_floats(std::int64_t count, std::uint32_t stream) {
   std::vector<float> values(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < values.size(); ++i)

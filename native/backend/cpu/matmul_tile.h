@@ -148,7 +148,8 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile) {
     if constexpr (Product::phases == 2) step(Phase<1>{}, whole);
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v)
-      __builtin_prefetch(ahead + v / panel_vectors * panel_bytes + v % panel_vectors * lanes * 4);
+      // Into the second-level cache: the first level has few places for lines under way, and the loads need them.
+      __builtin_prefetch(ahead + v / panel_vectors * panel_bytes + v % panel_vectors * lanes * 4, 0, 2);
     ahead += tile.ahead_step;
     a += unit_bytes;
     b += width_bytes;

@@ -96,10 +96,10 @@ struct SampleRow {
 /// AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), bias-corrected.
 struct AdamW {
   double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
-  double gradient_scale = 1;       // from norm clipping
   std::int64_t step = 1;           // 1 for the first update
   std::uint64_t rounding_seed = 0; // stochastic rounding of bfloat16 masters and moments
   std::uint32_t rounding_stream = 0;  // one per parameter
+  const double* gradient_scale = nullptr;  // device memory, from clip_norm; null means 1
 };
 
 class Backend {
@@ -220,8 +220,13 @@ class Backend {
   // ---- update
   /// sum (device memory) = Σ x² in float64 over fixed chunks in order. NaN and infinity show in the result.
   virtual void sum_squares(View x, double* sum) = 0;
+  /// scale (device memory) = what brings gradients with those squared norms, squares (count) in device memory, to a norm of
+  /// at most max_norm, as torch.nn.utils.clip_grad_norm_ has it: min(1, max_norm / (sqrt(Σ squares, in order) + 1e-6)), or
+  /// 1 where max_norm is 0. NaN if the norm is not finite.
+  virtual void clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) = 0;
   /// One AdamW update of master (any shape; float32, bfloat16 with stochastic rounding, or float64) from gradient A;
-  /// moments m and v have the dtype of each other (float32, bfloat16 with stochastic rounding, or float64).
+  /// moments m and v have the dtype of each other (float32, bfloat16 with stochastic rounding, or float64). A
+  /// gradient_scale of NaN changes nothing.
   virtual void adamw(View master, View m, View v, View gradient, const AdamW& options) = 0;
   /// average = tau · average + (1 − tau) · x, elementwise, same dtype.
   virtual void average(View average, View x, double tau) = 0;

@@ -192,6 +192,9 @@ class LibraryBackend final : public Backend {
   }
 
   void sum_squares(View x, double* sum) override { cross(operations_.sum_squares, backend_, x, sum); }
+  void clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) override {
+    cross(operations_.clip_norm, backend_, squares, count, max_norm, scale);
+  }
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override {
     cross(operations_.adamw, backend_, master, m, v, gradient, options);
   }

@@ -7,16 +7,32 @@ namespace foretoken {
 
 namespace {
 
-/// Σ x² of each tensor, all of them fetched at once: one wait for the device.
-std::vector<double> squared_norms(Backend& backend, const ParameterStore& tensors) {
-  std::vector<double> squares(tensors.count());
-  const std::size_t bytes = squares.size() * sizeof(double);
-  const Buffer sums(backend, bytes);
-  for (std::size_t i = 0; i < squares.size(); ++i)
-    backend.sum_squares(tensors[i], static_cast<double*>(sums.data()) + i);
-  backend.download(squares.data(), sums.data(), bytes);
-  return squares;
-}
+/// What clipping needs to know of the gradients, in device memory: the update does not wait for the host to see it.
+class GradientNorms {
+ public:
+  GradientNorms(Backend& backend, const ParameterStore& gradients, double max_norm)
+      : backend_(backend), count_(gradients.count()), memory_(backend, (count_ + 1) * sizeof(double)) {
+    for (std::size_t i = 0; i < count_; ++i) backend.sum_squares(gradients[i], values() + i);
+    backend.clip_norm(values(), static_cast<std::int64_t>(count_), max_norm, values() + count_);
+    backend.start_download(values(), count_ * sizeof(double));
+  }
+
+  /// NaN where a gradient is not finite, so that AdamW leaves everything as it was.
+  const double* scale() const { return values() + count_; }
+  /// Σ x² of each tensor.
+  std::vector<double> squares() const {
+    std::vector<double> result(count_);
+    backend_.download(result.data(), values(), count_ * sizeof(double));
+    return result;
+  }
+
+ private:
+  double* values() const { return static_cast<double*>(memory_.data()); }
+
+  Backend& backend_;
+  std::size_t count_;
+  Buffer memory_;
+};
 
 }  // namespace
 
@@ -34,33 +50,35 @@ StepResult Engine::step(const StepOptions& options) {
     fail(ErrorCode::InvalidArgument, "step: there are no gradients; call accumulate() first");
   Backend& backend = *state.backend;
 
-  double sum = 0;
-  const std::vector<double> squares = squared_norms(backend, state.gradients);
-  for (std::size_t i = 0; i < squares.size(); ++i) {
-    if (!std::isfinite(squares[i]))
-      fail(ErrorCode::NonFinite, "update ", state.updates + 1, ": the gradient of ", state.parameters.specs[i].name,
-           " is not finite. No weight was changed; zeroGradients() drops the gradients");
-    sum += squares[i];
-  }
-  StepResult result;
-  result.grad_norm = std::sqrt(sum);
-
   state.make_moments();
+  const GradientNorms norms(backend, state.gradients, options.max_grad_norm);
   AdamW update;
   update.learning_rate = options.learning_rate;
   update.beta1 = options.beta1;
   update.beta2 = options.beta2;
   update.epsilon = options.epsilon;
   update.step = state.updates + 1;
-  // As torch.nn.utils.clip_grad_norm_ has it, with the same 1e-6.
-  if (options.max_grad_norm > 0)
-    update.gradient_scale = std::min(1.0, options.max_grad_norm / (result.grad_norm + 1e-6));
+  update.gradient_scale = norms.scale();
   for (std::size_t i = 0; i < state.gradients.count(); ++i) {
     update.weight_decay = options.decay_all || state.parameters.specs[i].decays() ? options.weight_decay : 0;
     update.rounding_seed = static_cast<std::uint64_t>(update.step);
     update.rounding_stream = static_cast<std::uint32_t>(i);
     backend.adamw(state.current.masters[i], state.m[i], state.v[i], state.gradients[i], update);
   }
+
+  double sum = 0;
+  const std::vector<double> squares = norms.squares();
+  for (std::size_t i = 0; i < squares.size(); ++i) {
+    if (!std::isfinite(squares[i]))
+      fail(ErrorCode::NonFinite, "update ", state.updates + 1, ": the gradient of ", state.parameters.specs[i].name,
+           " is not finite. No weight was changed; zeroGradients() drops the gradients");
+    sum += squares[i];
+  }
+  if (!std::isfinite(sum))
+    fail(ErrorCode::NonFinite, "update ", state.updates + 1, ": the norm of all gradients is not finite. No weight was changed; "
+         "zeroGradients() drops the gradients");
+  StepResult result;
+  result.grad_norm = std::sqrt(sum);
   state.updates += 1;
   state.current.stale = true;
   zero_gradients();

@@ -77,6 +77,7 @@ class CpuBackend final : public Backend {
               std::int32_t* tokens, View logprobs) override;
 
   void sum_squares(View x, double* sum) override;
+  void clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) override;
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override;
   void average(View average, View x, double tau) override;
 

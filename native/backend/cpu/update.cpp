@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "backend/clip_scale.h"
 #include "backend/cpu/operations.h"
 #include "backend/stochastic_rounding.h"
 #include "core/error.h"
@@ -29,11 +30,11 @@ void put(void* x, DType dtype, std::int64_t i, double value, std::uint32_t word)
   }
 }
 
-void adamw_in_float64(const AdamWRange& range, DType master, DType moments, const AdamW& options) {
+void adamw_in_float64(const AdamWRange& range, DType master, DType moments, const AdamW& options, double scale) {
   const double correction1 = 1 - std::pow(options.beta1, static_cast<double>(options.step));
   const double correction2 = 1 - std::pow(options.beta2, static_cast<double>(options.step));
   for (std::int64_t i = 0; i < range.count; ++i) {
-    const double g = range.gradient[i] * options.gradient_scale, old = get(range.master, master, i);
+    const double g = range.gradient[i] * scale, old = get(range.master, master, i);
     const double first = options.beta1 * get(range.m, moments, i) + (1 - options.beta1) * g;
     const double second = options.beta2 * get(range.v, moments, i) + (1 - options.beta2) * g * g;
     const double update = first / correction1 / (std::sqrt(second / correction2) + options.epsilon);
@@ -69,8 +70,16 @@ void CpuBackend::sum_squares(View x, double* sum) {
   for (std::int64_t task = 0; task < rows * pieces; ++task) *sum += sums[task];
 }
 
+void CpuBackend::clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += squares[i];
+  *scale = clip_scale(std::sqrt(sum), max_norm);
+}
+
 void CpuBackend::adamw(View master, View m, View v, View gradient, const AdamW& options) {
   invariant(m.dtype == v.dtype, "AdamW's moments have one dtype");
+  const double scale = options.gradient_scale ? *options.gradient_scale : 1;
+  if (std::isnan(scale)) return;
   const bool in_float64 = master.dtype == DType::Float64 || m.dtype == DType::Float64;
   AdamWRange whole;
   whole.learning_rate = static_cast<float>(options.learning_rate);
@@ -80,7 +89,7 @@ void CpuBackend::adamw(View master, View m, View v, View gradient, const AdamW& 
   whole.rest2 = static_cast<float>(1 - options.beta2);
   whole.epsilon = static_cast<float>(options.epsilon);
   whole.weight_decay = static_cast<float>(options.weight_decay);
-  whole.gradient_scale = static_cast<float>(options.gradient_scale);
+  whole.gradient_scale = static_cast<float>(scale);
   const double step = static_cast<double>(options.step);
   whole.reciprocal_correction1 = static_cast<float>(1 / (1 - std::pow(options.beta1, step)));
   whole.reciprocal_correction2 = static_cast<float>(1 / (1 - std::pow(options.beta2, step)));
@@ -97,7 +106,7 @@ void CpuBackend::adamw(View master, View m, View v, View gradient, const AdamW& 
     range.gradient = static_cast<const float*>(at(gradient));
     range.first_element = row * master.cols + begin;
     range.count = count;
-    if (in_float64) adamw_in_float64(range, master.dtype, m.dtype, options);
+    if (in_float64) adamw_in_float64(range, master.dtype, m.dtype, options, scale);
     else update(range);
   });
 }

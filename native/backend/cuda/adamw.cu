@@ -12,10 +12,11 @@ namespace {
 /// AdamW's numbers in R, the type that the update is computed in.
 template <typename R>
 struct Update {
-  R learning_rate, beta1, beta2, rest1, rest2, epsilon, weight_decay, gradient_scale;
+  R learning_rate, beta1, beta2, rest1, rest2, epsilon, weight_decay;
   R reciprocal_correction1, reciprocal_correction2;
   std::uint64_t rounding_key;
   std::uint32_t rounding_stream;
+  const double* gradient_scale;
 };
 
 template <typename R>
@@ -41,10 +42,13 @@ FORETOKEN_DEVICE double square_root(double x) { return sqrt(x); }
 template <typename R, typename Master, typename Moment>
 FORETOKEN_KERNEL void adamw_kernel(Matrix<Master> master, Matrix<Moment> m, Matrix<Moment> v, Matrix<const float> gradient,
                                    Update<R> update, std::int64_t cols, Chunks chunks) {
+  const double scale_given = update.gradient_scale ? *update.gradient_scale : 1;
+  if (scale_given != scale_given) return;  // NaN: the gradients are not finite, and nothing may change
+  const R scale = static_cast<R>(scale_given);
   constexpr bool by_chance = sizeof(Master) == 2 || sizeof(Moment) == 2;
   for_chunks(chunks, [&](std::int64_t row, std::int64_t c, std::int64_t count) {
     const auto one = [&](Master* w, Moment* first, Moment* second, R g, R old, R m_old, R v_old, std::int64_t element) {
-      g = g * update.gradient_scale;
+      g = g * scale;
       const R m_new = multiply_add(update.beta1, m_old, g * update.rest1);
       const R v_new = multiply_add(update.beta2, v_old, g * g * update.rest2);
       const R root = square_root(v_new * update.reciprocal_correction2);
@@ -100,7 +104,7 @@ Update<R> update_of(const AdamW& options) {
   update.rest2 = static_cast<R>(1 - options.beta2);
   update.epsilon = static_cast<R>(options.epsilon);
   update.weight_decay = static_cast<R>(options.weight_decay);
-  update.gradient_scale = static_cast<R>(options.gradient_scale);
+  update.gradient_scale = options.gradient_scale;
   update.reciprocal_correction1 = static_cast<R>(1 / (1 - std::pow(options.beta1, step)));
   update.reciprocal_correction2 = static_cast<R>(1 / (1 - std::pow(options.beta2, step)));
   update.rounding_key = rounding_key(options);

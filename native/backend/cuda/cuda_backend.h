@@ -97,6 +97,7 @@ class CudaBackend final : public Backend {
 
   // sum_squares.cu
   void sum_squares(View x, double* sum) override;
+  void clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) override;
 
   // adamw.cu, average.cu
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override;

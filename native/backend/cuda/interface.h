@@ -51,7 +51,7 @@ struct Crossing<R (Backend::*)(A...) noexcept> : Crossing<R (Backend::*)(A...)> 
   EACH(linear_backward_weight) EACH(linear_scratch_bytes) EACH(bias_backward) EACH(rope_forward)                     \
   EACH(rope_backward) EACH(page_positions) EACH(page_bytes) EACH(cache_write) EACH(cache_copy)                       \
   EACH(attention_forward) EACH(attention_backward) EACH(swiglu_forward) EACH(swiglu_backward) EACH(gather_rows)      \
-  EACH(scatter_add_rows) EACH(logprob_forward) EACH(logprob_backward) EACH(sample) EACH(sum_squares) EACH(adamw)     \
+  EACH(scatter_add_rows) EACH(logprob_forward) EACH(logprob_backward) EACH(sample) EACH(sum_squares) EACH(clip_norm) EACH(adamw)     \
   EACH(average)
 
 /// The library's functions; lives as long as the library.

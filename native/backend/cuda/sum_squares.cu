@@ -1,3 +1,4 @@
+#include "backend/clip_scale.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/launch.h"
 #include "backend/cuda/device/reduce.h"
@@ -38,7 +39,18 @@ FORETOKEN_KERNEL void add_sums_kernel(const double* sums, std::int64_t count, do
   if (thread_index() == 0) *total = sum;
 }
 
+FORETOKEN_KERNEL void clip_norm_kernel(const double* squares, std::int64_t count, double max_norm, double* scale) {
+  if (thread_index() != 0) return;
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += squares[i];
+  *scale = clip_scale(sqrt(sum), max_norm);
+}
+
 }  // namespace
+
+void CudaBackend::clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) {
+  FORETOKEN_LAUNCH(*device_, clip_norm_kernel, (Grid{1, kWarp}), squares, count, max_norm, scale);
+}
 
 void CudaBackend::sum_squares(View x, double* sum) {
   if (x.elements() == 0) return device_->clear(sum, 1, sizeof *sum, 0);

@@ -82,6 +82,7 @@ class ReferenceBackend final : public Backend {
 
   // optimizer.cpp
   void sum_squares(View x, double* sum) override;
+  void clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) override;
   void adamw(View master, View m, View v, View gradient, const AdamW& options) override;
   void average(View average, View x, double tau) override;
 };

@@ -11,15 +11,15 @@ const AdamW kOptions{.learning_rate = 0.01,
                      .beta2 = 0.95,
                      .epsilon = 1e-8,
                      .weight_decay = 0.1,
-                     .gradient_scale = 0.5,
                      .step = 3,
                      .rounding_seed = 17,
                      .rounding_stream = 5};
 
 /// {master, m, v} after one update
 Results adamw(const BackendCase& backend, std::int64_t rows, std::int64_t cols, DType master_dtype, DType moment_dtype,
-              const Values& master, const Values& m, const Values& v, const Values& gradient, const AdamW& options) {
+              const Values& master, const Values& m, const Values& v, const Values& gradient, AdamW options, double gradient_scale = 0.5) {
   Workbench bench(backend);
+  options.gradient_scale = bench.array(std::vector<double>{gradient_scale});
   const View master_view = bench.output(master_dtype, rows, cols, master);
   const View m_view = bench.output(moment_dtype, rows, cols, m), v_view = bench.output(moment_dtype, rows, cols, v);
   bench->adamw(master_view, m_view, v_view, bench.input(bench.accumulation(), rows, cols, gradient), options);
@@ -60,7 +60,7 @@ TEST("adamw: three steps of torch.optim.AdamW") {
     const Values gradients[] = {{0.5, -2.0, 0.125}, {-0.25, 1.0, 0.0}, {3.0, 0.5, -0.0625}};
     AdamW options = kOptions;
     for (options.step = 1; options.step <= 3; ++options.step) {
-      Values doubled = gradients[options.step - 1];  // gradient_scale is 0.5
+      Values doubled = gradients[options.step - 1];  // the scale is 0.5
       for (double& value : doubled) value *= 2;
       state = adamw(backend, 1, 3, A, A, state[0], state[1], state[2], doubled, options);
     }
@@ -75,10 +75,9 @@ TEST("adamw: the first step from zero moves by the learning rate against the gra
   for_each_backend([](const BackendCase& backend) {
     AdamW options = kOptions;
     options.step = 1;
-    options.gradient_scale = 1;
     options.weight_decay = 0;
     const Results result =
-        adamw(backend, 1, 3, DType::Float32, DType::Float32, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {3, -0.25, 0}, options);
+        adamw(backend, 1, 3, DType::Float32, DType::Float32, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}, {3, -0.25, 0}, options, 1);
     CHECK_CLOSE(result[0][0], 0.99, 1e-6);
     CHECK_CLOSE(result[0][1], 1.01, 1e-6);
     CHECK_EQ(result[0][2], 1.0);
@@ -152,6 +151,33 @@ TEST("adamw: nothing depends on the number of threads") {
         all.push_back(values);
     }
     return all;
+  });
+}
+
+TEST("adamw: a scale of NaN, that of gradients which are not finite, changes nothing") {
+  for_each_backend([](const BackendCase& backend) {
+    for (DType dtype : {accumulation_of(backend), DType::BFloat16}) {
+      const State s = some_state(backend, 3 * 70, dtype, dtype);
+      CHECK(adamw(backend, 3, 70, dtype, dtype, s.master, s.m, s.v, s.gradient, kOptions, std::nan("")) ==
+            (Results{s.master, s.m, s.v}));
+    }
+  });
+}
+
+TEST("clip_norm: brings the norm down to the greatest that is allowed, and shows one that is not finite") {
+  for_each_backend([](const BackendCase& backend) {
+    const auto scale_of = [&](const std::vector<double>& squares, double max_norm) {
+      Workbench bench(backend);
+      const View scale = bench.output(DType::Float64, 1, 1);
+      bench->clip_norm(bench.array(squares), static_cast<std::int64_t>(squares.size()), max_norm, scale.as<double>());
+      return bench.read(scale)[0];
+    };
+    CHECK_EQ(scale_of({9, 16}, 2.5), 2.5 / (5 + 1e-6));
+    CHECK_EQ(scale_of({9, 16}, 6), 1.0);
+    CHECK_EQ(scale_of({9, 16}, 0), 1.0);
+    CHECK_EQ(scale_of({}, 1), 1.0);
+    for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+      for (double max_norm : {0.0, 1.0}) CHECK(std::isnan(scale_of({1, bad, 1}, max_norm)));
   });
 }
 

@@ -120,41 +120,38 @@ void Bench::memory() {
   const std::int64_t N = scaled(16384), P = b_.page_positions();
   const double st = static_cast<double>(size_of(T_)), n = static_cast<double>(N);
   const AttentionShape shape{.heads = H, .kv_heads = K, .head_dim = D, .scale = 0.125f};
-  std::vector<std::int32_t> tokens(N), positions(N), rows(N), pages(N), lanes(N);
+  std::vector<std::int32_t> tokens(N), positions(N), rows(N + 1);
+  std::iota(rows.begin(), rows.end(), 0);
   for (std::int64_t i = 0; i < N; ++i) {
     tokens[i] = static_cast<std::int32_t>(random_words(1, RandomUse::Sampling, 0, static_cast<std::uint64_t>(i))[0] % V);
     positions[i] = static_cast<std::int32_t>(i % 1024);
-    rows[i] = static_cast<std::int32_t>(i);
-    pages[i] = static_cast<std::int32_t>(i / P);
-    lanes[i] = static_cast<std::int32_t>(i % P);
   }
   const auto *positions_d = array(positions), *rows_d = array(rows);
-  const CacheWrites writes{rows_d, array(pages), array(lanes), N};
+  const CacheWrites writes{rows_d, rows_d};  // row n to slot n
   Buffer store(b_, static_cast<std::size_t>((N + P - 1) / P) * b_.page_bytes(shape));
 
   const View table = a(scaled(V), C), x = a(N, C), normed = t(N, C), rstd = a(1, N), weight = a(1, C), dy = a(N, C), dx = a(N, C);
   std::vector<std::int32_t> small_tokens(tokens);
   for (std::int32_t& token : small_tokens) token %= static_cast<std::int32_t>(table.rows);
   const auto* table_tokens = array(small_tokens);
-  const View dweight = a(1, C), dbias = a(1, (H + 2 * K) * D), qkv = t(N, (H + 2 * K) * D), q = t(N, H * D), k = t(N, K * D), v = qkv.slice_cols((H + K) * D, K * D);
+  const View dweight = a(1, C), dbias = a(1, (H + 2 * K) * D), qkv = t(N, (H + 2 * K) * D), q = t(N, H * D), k = t(N, K * D);
   const View head_norm = a(1, D), rope = a(1024, D), gate_up = t(N, 2 * F), h = t(N, F), dh = a(N, F), dgate_up = t(N, 2 * F);
   const View dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D), dqkv = t(N, (H + 2 * K) * D), dnorm = a(1, D);
   moves("convert float32 to bfloat16", n * C * (4 + st), [&] { b_.convert(x, normed); });
   moves("embed forward", n * C * 8, [&] { b_.embed_forward(table_tokens, table, x); });
   moves("embed backward", n * C * 12, [&] { b_.embed_backward(table_tokens, dx, table); });
   moves("norm forward", n * C * (4 + st), [&] { b_.norm_forward(x, weight, 1e-6, normed, rstd); });
-  moves("norm backward", n * C * 16, [&] { b_.norm_backward(x, weight, rstd, dy, dx, dweight); });
+  moves("norm backward", n * C * (16 + st), [&] { b_.norm_backward(x, weight, rstd, dy, dx, normed, dweight); });
   moves("bias backward", n * (H + 2 * K) * D * st, [&] { b_.bias_backward(dqkv, dbias); });
-  moves("rope forward", n * (H + K) * D * 2 * st,
-        [&] { b_.rope_forward(qkv, {}, {}, 1e-6, positions_d, rope, shape, q, k); });
-  moves("rope and q/k norm forward", n * (H + K) * D * 2 * st,
-        [&] { b_.rope_forward(qkv, head_norm, head_norm, 1e-6, positions_d, rope, shape, q, k); });
+  moves("rope and cache", n * ((H + 2 * K) * 2 + K) * D * st,
+        [&] { b_.rope_forward(qkv, {}, {}, 1e-6, positions_d, rope, shape, writes, store.data(), q, k); });
+  moves("q/k norm, rope and cache", n * ((H + 2 * K) * 2 + K) * D * st,
+        [&] { b_.rope_forward(qkv, head_norm, head_norm, 1e-6, positions_d, rope, shape, writes, store.data(), q, k); });
   moves("rope backward", n * (H + 2 * K) * D * (4 + st),
         [&] { b_.rope_backward(dq, dk, dv, qkv, {}, {}, 1e-6, positions_d, rope, shape, dqkv, {}, {}); });
   moves("rope and q/k norm backward", n * ((H + 2 * K) * D * (4 + st) + (H + K) * D * st), [&] {
     b_.rope_backward(dq, dk, dv, qkv, head_norm, head_norm, 1e-6, positions_d, rope, shape, dqkv, dnorm, dnorm);
   });
-  moves("cache write", n * K * D * 4 * st, [&] { b_.cache_write(k, v, writes, shape, store.data()); });
   moves("swiglu forward", n * F * 3 * st, [&] { b_.swiglu_forward(gate_up, h); });
   moves("swiglu backward", n * F * (4 + 4 * st), [&] { b_.swiglu_backward(dh, gate_up, dgate_up); });
   moves("gather rows", n * C * 8, [&] { b_.gather_rows(x, rows_d, dx); });
@@ -246,7 +243,8 @@ void Bench::attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t 
   const std::int64_t N = length * sequences, P = b_.page_positions(), blocks = (length + P - 1) / P;
   const AttentionShape shape{.heads = static_cast<int>(H), .kv_heads = static_cast<int>(K), .head_dim = static_cast<int>(D), .scale = 0.1f};
   std::vector<Run> runs, last;
-  std::vector<std::int32_t> tables, trees{0}, rows(N), pages(N), lanes(N);
+  std::vector<std::int32_t> tables, trees{0}, rows(N + 1), slots(N);
+  std::iota(rows.begin(), rows.end(), 0);
   std::vector<std::int64_t> path_begin;
   for (std::int64_t s = 0; s < sequences; ++s) {
     const auto table = static_cast<std::int32_t>(s);
@@ -255,19 +253,15 @@ void Bench::attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t 
     path_begin.push_back(s * length);
     trees.push_back(static_cast<std::int32_t>(s + 1));
     for (std::int64_t block = 0; block < blocks; ++block) tables.push_back(static_cast<std::int32_t>(s * blocks + block));
-    for (std::int64_t i = 0; i < length; ++i) {
-      const std::int64_t n = s * length + i;
-      rows[n] = static_cast<std::int32_t>(n);
-      pages[n] = static_cast<std::int32_t>(s * blocks + i / P);
-      lanes[n] = static_cast<std::int32_t>(i % P);
-    }
+    for (std::int64_t i = 0; i < length; ++i) slots[s * length + i] = static_cast<std::int32_t>(s * blocks * P + i);
   }
   const std::int32_t *tables_d = array(tables), *rows_d = array(rows);
   const Run* runs_d = array(runs);
   Buffer store(b_, static_cast<std::size_t>(sequences * blocks) * b_.page_bytes(shape));
-  const View q = t(N, H * D), k = t(N, K * D), v = t(N, K * D), out = t(N, H * D), lse = a(N, H), nothing;
+  const View qkv = t(N, (H + 2 * K) * D), q = t(N, H * D), k = t(N, K * D), v = qkv.slice_cols((H + K) * D, K * D);
+  const View out = t(N, H * D), lse = a(N, H), nothing;
   const View dout = a(N, H * D), dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D);
-  b_.cache_write(k, v, {rows_d, array(pages), array(lanes), N}, shape, store.data());
+  b_.rope_forward(qkv, {}, {}, 1e-6, array(std::vector<std::int32_t>(N, 0)), a(1, D), shape, {rows_d, array(slots)}, store.data(), q, k);
   const PagedPaths paged{runs_d, sequences, length, tables_d, blocks, length};
   const PackedPaths packed{runs_d, sequences, array(trees), sequences, array(path_begin), rows_d, length};
   const std::string what = "D " + std::to_string(D) + ", H " + std::to_string(H) + ", K " + std::to_string(K) + ", " +

@@ -129,7 +129,7 @@ void Bench::training() {
   Backend& b = *backend_;
   const double st = static_cast<double>(size_of(T_)), n = N;
   std::vector<Run> runs;
-  std::vector<std::int32_t> positions, tokens, trees{0}, path_rows, write_pages, write_lanes, tables = leaf_tables();
+  std::vector<std::int32_t> positions, tokens, trees{0}, path_rows, slots, tables = leaf_tables();
   std::vector<std::int64_t> path_begin;
   for (int tree = 0; tree < kContexts; ++tree) {
     const std::int32_t first = static_cast<std::int32_t>(tree * kPerTree);
@@ -143,16 +143,16 @@ void Bench::training() {
       for (int i = 0; i < runs.back().count; ++i) {
         const int position = runs.back().position + i;
         positions.push_back(position);
-        write_pages.push_back(tables[static_cast<std::size_t>(table * (kLength / P) + position / P)]);
-        write_lanes.push_back(position % static_cast<int>(P));
+        const std::int64_t page = tables[static_cast<std::size_t>(table * (kLength / P) + position / P)];
+        slots.push_back(static_cast<std::int32_t>(page * P + position % P));
         tokens.push_back(static_cast<std::int32_t>(random_words(1, RandomUse::Sampling, 0, tokens.size())[0] % V));
       }
     }
     trees.push_back(static_cast<std::int32_t>(runs.size()));
   }
-  std::vector<std::int32_t> rows(N);
+  std::vector<std::int32_t> rows(N + 1);
   std::iota(rows.begin(), rows.end(), 0);
-  const CacheWrites writes{rows.data(), write_pages.data(), write_lanes.data(), N};
+  const CacheWrites writes{rows.data(), slots.data()};
   const std::int64_t count = static_cast<std::int64_t>(runs.size());
   const PagedPaths paged{runs.data(), count, kContext, tables.data(), kLength / P, kLength};
   const PackedPaths packed{runs.data(), count, trees.data(), kContexts, path_begin.data(), path_rows.data(), kLength};
@@ -164,9 +164,9 @@ void Bench::training() {
   const View head_norm = a(1, D), rope = a(kLength, D), gate_up = t(N, 2 * F), h = t(N, F);
   memory("embed forward", 1, n * C * 8, [&] { b.embed_forward(tokens.data(), table, x); });
   memory("norm forward", 2 * L + 1, n * C * (4 + st), [&] { b.norm_forward(x, weight, 1e-6, normed, rstd); });
-  memory("rope and q/k norm forward", L, n * (H + K) * D * 2 * st,
-         [&] { b.rope_forward(qkv, head_norm, head_norm, 1e-6, positions.data(), rope, shape(), q, k); });
-  memory("cache write", L, n * K * D * 4 * st, [&] { b.cache_write(k, v, writes, shape(), pages.data()); });
+  memory("q/k norm, rope and cache", L, n * ((H + 2 * K) * 2 + K) * D * st, [&] {
+    b.rope_forward(qkv, head_norm, head_norm, 1e-6, positions.data(), rope, shape(), writes, pages.data(), q, k);
+  });
   const double context_pairs = kContext * (kContext + 1) / 2.0, leaf_pairs = kNew * kContext + kNew * (kNew + 1) / 2.0;
   const double pairs = kContexts * (context_pairs + kGroup * leaf_pairs);
   attention("attention forward", L, pairs * H * D * 4,
@@ -176,8 +176,8 @@ void Bench::training() {
   const View dx = a(N, C), dy = a(N, C), dweight = a(1, C), dx_t = t(N, C), dh = a(N, F), dgate_up = t(N, 2 * F);
   const View dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D), dnorm = a(1, D);
   const View dattention = a(N, H * D), dqkv = t(N, (H + 2 * K) * D);
-  memory("convert", 2 * L, n * C * (4 + st), [&] { b.convert(dx, dx_t); });
-  memory("norm backward", 2 * L + 1, n * C * 16, [&] { b.norm_backward(x, weight, rstd, dy, dx, dweight); });
+  memory("convert", 1, n * C * (4 + st), [&] { b.convert(dx, dx_t); });
+  memory("norm backward", 2 * L + 1, n * C * (16 + st), [&] { b.norm_backward(x, weight, rstd, dy, dx, dx_t, dweight); });
   memory("swiglu backward", L, n * F * (4 + 4 * st), [&] { b.swiglu_backward(dh, gate_up, dgate_up); });
   attention("attention backward", L, pairs * H * D * 10,
             [&] { b.attention_backward(q, k, v, out, dattention, lse, packed, shape(), dq, dk, dv); });
@@ -223,25 +223,24 @@ void Bench::decoding() {
   const double st = static_cast<double>(size_of(T_)), n = static_cast<double>(rows);
   const std::vector<std::int32_t> tables = leaf_tables();
   std::vector<Run> runs;
-  std::vector<std::int32_t> index(rows), positions(rows, kLength - 1), pages_written, lanes(rows, P - 1), tokens(rows);
+  std::vector<std::int32_t> index(rows + 1), positions(rows, kLength - 1), slots, tokens(rows);
   std::iota(index.begin(), index.end(), 0);
   for (std::int32_t i = 0; i < rows; ++i) {
     runs.push_back({i, 1, kLength - 1, i});
-    pages_written.push_back(tables[static_cast<std::size_t>((i + 1) * (kLength / P) - 1)]);
+    slots.push_back(static_cast<std::int32_t>(tables[static_cast<std::size_t>((i + 1) * (kLength / P) - 1)] * P + P - 1));
   }
   const PagedPaths paged{runs.data(), rows, 1, tables.data(), kLength / P, kLength};
   const View pages = t(kContexts * kPagesPerTree, 2 * P * K * D);
   const View x = a(rows, C), normed = t(rows, C), weight = a(1, C), qkv = t(rows, (H + 2 * K) * D);
-  const View q = t(rows, H * D), k = t(rows, K * D);
-  const View v = qkv.slice_cols((H + K) * D, K * D), out = t(rows, H * D), head_norm = a(1, D), rope = a(kLength, D);
+  const View q = t(rows, H * D), out = t(rows, H * D), head_norm = a(1, D), rope = a(kLength, D);
   const View gate_up = t(rows, 2 * F), h = t(rows, F), logits = a(rows, V), logprobs = a(1, rows), table = a(V, C);
   const View nothing;
   memory("embed forward", 1, n * C * 8, [&] { b.embed_forward(tokens.data(), table, x); });
   memory("norm forward", 2 * L + 1, n * C * (4 + st), [&] { b.norm_forward(x, weight, 1e-6, normed, nothing); });
-  memory("rope and q/k norm forward", L, n * (H + K) * D * 2 * st,
-         [&] { b.rope_forward(qkv, head_norm, head_norm, 1e-6, positions.data(), rope, shape(), q, k); });
-  memory("cache write", L, n * K * D * 4 * st,
-         [&] { b.cache_write(k, v, {index.data(), pages_written.data(), lanes.data(), rows}, shape(), pages.data); });
+  memory("q/k norm, rope and cache", L, n * (H + 2 * K) * D * 2 * st, [&] {
+    b.rope_forward(qkv, head_norm, head_norm, 1e-6, positions.data(), rope, shape(), {index.data(), slots.data()}, pages.data,
+                   q, {});
+  });
   attention("attention forward", L, n * kLength * H * D * 4,
             [&] { b.attention_forward(q, pages.data, paged, shape(), out, nothing); });
   memory("swiglu forward", L, n * F * 3 * st, [&] { b.swiglu_forward(gate_up, h); });

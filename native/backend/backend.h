@@ -66,12 +66,11 @@ struct PackedPaths {
   std::int64_t longest_path = 0;
 };
 
-/// Copies of rows into pages: row `rows[i]` becomes lane `lanes[i]` of page `pages[i]`.
+/// Where the keys and values of a batch's rows go, none or several places for each: row n goes to
+/// slots[row_begin[n] … row_begin[n + 1]). Slot s is lane s mod P of page s / P.
 struct CacheWrites {
-  const std::int32_t* rows = nullptr;   // (count) device memory
-  const std::int32_t* pages = nullptr;  // (count)
-  const std::int32_t* lanes = nullptr;  // (count) in [0, P)
-  std::int64_t count = 0;
+  const std::int32_t* row_begin = nullptr;  // (N + 1) device memory
+  const std::int32_t* slots = nullptr;      // (row_begin[N])
 };
 
 /// Targets of each row of a chunk of logits: row r predicts targets[row_begin[r] … row_begin[r + 1]). The chunk may be
@@ -137,8 +136,8 @@ class Backend {
   // ---- RMSNorm (arXiv 1910.07467): y = x · rstd · w, rstd = 1 / sqrt(mean(x²) + eps)
   /// x (N, C) A, weight (1, C) A -> y (N, C) T, rstd (1, N) A.
   virtual void norm_forward(View x, View weight, double epsilon, View y, View rstd) = 0;
-  /// dx (N, C) A += …; dweight (1, C) A += …; dy (N, C) A.
-  virtual void norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) = 0;
+  /// dx (N, C) A += …, dx_t (N, C) T = the sum rounded (empty when not needed); dweight (1, C) A += …; dy (N, C) A.
+  virtual void norm_backward(View x, View weight, View rstd, View dy, View dx, View dx_t, View dweight) = 0;
 
   // ---- linear layers: y = x · wᵀ
   /// Reserves an (outputs, inputs) matrix; `trainable` also keeps what linear_backward_input needs.
@@ -159,10 +158,11 @@ class Backend {
   virtual void bias_backward(View dy, View dbias) = 0;
 
   // ---- per-head RMSNorm of q and k (optional) and rotary embedding (arXiv 2104.09864, halves rotated as in Llama)
-  /// qkv (N, (H + 2K)·D) T -> q (N, H·D) T, k (N, K·D) T. Norm weights (1, D) A or empty; rope (positions, D) A:
-  /// cos in the first D/2 columns, sin in the last.
+  /// qkv (N, (H + 2K)·D) T -> q (N, H·D) T, k (N, K·D) T (empty when not needed), and k and v into this layer's pages
+  /// (page p begins at pages + p · page_bytes). Norm weights (1, D) A or empty; rope (positions, D) A: cos in the first D/2
+  /// columns, sin in the last.
   virtual void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,
-                            const AttentionShape& shape, View q, View k) = 0;
+                            const AttentionShape& shape, const CacheWrites& writes, void* pages, View q, View k) = 0;
   /// dq (N, H·D) A, dk and dv (N, K·D) A -> dqkv (N, (H + 2K)·D) T; dq_norm, dk_norm (1, D) A += (empty without norm).
   virtual void rope_backward(View dq, View dk, View dv, View qkv, View q_norm, View k_norm, double epsilon,
                              const std::int32_t* positions, View rope, const AttentionShape& shape, View dqkv,
@@ -171,8 +171,6 @@ class Backend {
   // ---- attention over a paged key/value store
   virtual std::int64_t page_positions() const = 0;                                  // P
   virtual std::size_t page_bytes(const AttentionShape& shape) const = 0;            // keys and values of one page, one layer
-  /// k, v (N, K·D) T into pages (page p of this layer begins at pages + p · page_bytes).
-  virtual void cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) = 0;
   /// Page from[i] is copied to page to[i] for every i, in each of `layers` layers that lie layer_bytes apart.
   virtual void cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count, const AttentionShape& shape,
                           void* pages, std::int64_t layers, std::size_t layer_bytes) = 0;

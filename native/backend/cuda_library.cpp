@@ -100,8 +100,8 @@ class LibraryBackend final : public Backend {
   void norm_forward(View x, View weight, double epsilon, View y, View rstd) override {
     cross(operations_.norm_forward, backend_, x, weight, epsilon, y, rstd);
   }
-  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) override {
-    cross(operations_.norm_backward, backend_, x, weight, rstd, dy, dx, dweight);
+  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dx_t, View dweight) override {
+    cross(operations_.norm_backward, backend_, x, weight, rstd, dy, dx, dx_t, dweight);
   }
 
   std::unique_ptr<Weight> make_weight(std::int64_t outputs, std::int64_t inputs, bool trainable) override {
@@ -129,8 +129,8 @@ class LibraryBackend final : public Backend {
   void bias_backward(View dy, View dbias) override { cross(operations_.bias_backward, backend_, dy, dbias); }
 
   void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,
-                    const AttentionShape& shape, View q, View k) override {
-    cross(operations_.rope_forward, backend_, qkv, q_norm, k_norm, epsilon, positions, rope, shape, q, k);
+                    const AttentionShape& shape, const CacheWrites& writes, void* pages, View q, View k) override {
+    cross(operations_.rope_forward, backend_, qkv, q_norm, k_norm, epsilon, positions, rope, shape, writes, pages, q, k);
   }
   void rope_backward(View dq, View dk, View dv, View qkv, View q_norm, View k_norm, double epsilon,
                      const std::int32_t* positions, View rope, const AttentionShape& shape, View dqkv, View dq_norm,
@@ -142,9 +142,6 @@ class LibraryBackend final : public Backend {
   std::int64_t page_positions() const override { return cross(operations_.page_positions, backend_); }
   std::size_t page_bytes(const AttentionShape& shape) const override {
     return cross(operations_.page_bytes, backend_, shape);
-  }
-  void cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) override {
-    cross(operations_.cache_write, backend_, k, v, writes, shape, pages);
   }
   void cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count, const AttentionShape& shape,
                   void* pages, std::int64_t layers, std::size_t layer_bytes) override {

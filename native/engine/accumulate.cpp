@@ -39,7 +39,7 @@ struct TrainingMemory {
     for (std::int64_t layer = 0; layer <= config.num_layers; ++layer)
       x.push_back(arena.matrix(A, extent.rows, config.hidden_size));
     blocks.assign(recompute ? 1 : config.num_layers, {});
-    for (BlockActivations& block : blocks) block.lay_out(arena, backend, config, extent.rows);
+    for (BlockActivations& block : blocks) block.lay_out(arena, backend, config, extent.rows, true);
     pages = arena.bytes(static_cast<std::size_t>(extent.pages) * backend.page_bytes(shape));
     dx = arena.matrix(A, extent.rows, config.hidden_size);
     gradients.lay_out(arena, backend, config, extent.rows);
@@ -74,6 +74,7 @@ class TrainingPass {
     head(forest, packed, memory, dx);
 
     Decoder::Gradients g = memory.gradients.first_rows(N);
+    if (g.dx_t) backend_.convert(dx, g.dx_t);
     for (std::int64_t layer = layers; layer-- > 0;) {
       control_.check();
       BlockActivations a = activations(memory, layer, N);

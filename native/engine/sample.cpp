@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 #include "engine/state.h"
@@ -104,6 +105,7 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
     const std::size_t room = state.budget.limit() - std::min(state.budget.limit(), others + plan.used());
     pages = std::min<std::int64_t>(most, static_cast<std::int64_t>(room / store_page));
   }
+  pages = std::min(pages, std::numeric_limits<std::int32_t>::max() / P);  // slots are numbered in 32 bits
   if (pages < least)
     fail(ErrorCode::OutOfMemory, "sample: the key/value store has room for ", pages * P, " tokens (",
          (store_page * static_cast<std::size_t>(std::max<std::int64_t>(pages, 0))) >> 20, " MB), but the longest context and one rollout of ",

@@ -22,7 +22,7 @@ struct ScoringMemory {
                std::int64_t head_rows, std::int64_t targets) {
     const ModelConfig& config = decoder.config();
     for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows, config.hidden_size);
-    block.lay_out(arena, backend, config, rows);
+    block.lay_out(arena, backend, config, rows, false);
     pages = arena.bytes(static_cast<std::size_t>(pages_count) * backend.page_bytes(decoder.attention_shape(0)));
     head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(backend, config)), false);
     logprobs = arena.matrix(backend.accumulation_dtype(), 1, targets);

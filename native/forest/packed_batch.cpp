@@ -53,11 +53,8 @@ void lay_out_paths(const TokenForest& forest, const MicroBatch& batch, std::int6
     for (std::int64_t block = start / P; block * P < end; ++block) {
       const auto page = static_cast<std::int32_t>(packed.pages++);
       table[block] = page;
-      for (std::int64_t p = block * P; p < std::min(end, (block + 1) * P); ++p) {
-        packed.write_rows.push_back(packed.path_rows[path_begin + p]);
-        packed.write_pages.push_back(page);
-        packed.write_lanes.push_back(static_cast<std::int32_t>(p - block * P));
-      }
+      for (std::int64_t p = block * P; p < std::min(end, (block + 1) * P); ++p)
+        packed.writes.push_back({packed.path_rows[path_begin + p], static_cast<std::int32_t>(page * P + p - block * P)});
     }
   }
   packed.trees.push_back(static_cast<std::int32_t>(packed.runs.size()));

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "forest/micro_batches.h"
+#include "forest/slot_writes.h"
 
 namespace foretoken {
 
@@ -23,7 +24,7 @@ struct PackedBatch {
   std::vector<std::int32_t> tables;        // (R, table_stride) page of each block of each path
   std::int64_t table_stride = 0;
   std::int64_t pages = 0;                  // number of pages used, numbered from 0
-  std::vector<std::int32_t> write_rows, write_pages, write_lanes;
+  std::vector<SlotWrite> writes;           // keys and values of every page
 
   // The head works only on rows that predict something: head_rows[i] predicts the targets
   // [target_begin[i], target_begin[i + 1]), each the token at target_index of the forest.

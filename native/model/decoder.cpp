@@ -33,16 +33,17 @@ AttentionShape Decoder::attention_shape(std::int64_t layer) const {
   return shape;
 }
 
-void BlockActivations::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows) {
+void BlockActivations::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows,
+                               bool backward) {
   const DType T = backend.activation_dtype(), A = backend.accumulation_dtype();
   const std::int64_t C = config.hidden_size, F = config.intermediate_size;
   normed1 = arena.matrix(T, rows, C);
   rstd1 = arena.matrix(A, 1, rows);
   qkv = arena.matrix(T, rows, config.qkv_width());
   q = arena.matrix(T, rows, config.query_width());
-  k = arena.matrix(T, rows, config.kv_width());
+  if (backward) k = arena.matrix(T, rows, config.kv_width());
   attention = arena.matrix(T, rows, config.query_width());
-  lse = arena.matrix(A, rows, config.num_heads);
+  if (backward) lse = arena.matrix(A, rows, config.num_heads);
   x_mid = arena.matrix(A, rows, C);
   normed2 = arena.matrix(T, rows, C);
   rstd2 = arena.matrix(A, 1, rows);
@@ -54,7 +55,7 @@ BlockActivations BlockActivations::first_rows(std::int64_t rows) const {
   BlockActivations part = *this;
   for (View* view : {&part.x_in, &part.normed1, &part.qkv, &part.q, &part.k, &part.attention, &part.lse, &part.x_mid,
                      &part.normed2, &part.gate_up, &part.h})
-    *view = view->slice_rows(0, rows);
+    if (*view) *view = view->slice_rows(0, rows);
   part.rstd1 = rstd1.slice_cols(0, rows);
   part.rstd2 = rstd2.slice_cols(0, rows);
   return part;
@@ -63,7 +64,7 @@ BlockActivations BlockActivations::first_rows(std::int64_t rows) const {
 void Decoder::Gradients::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows) {
   const DType T = backend.activation_dtype(), A = backend.accumulation_dtype();
   const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-  dx_t = arena.matrix(T, rows, C);
+  if (T != A) dx_t = arena.matrix(T, rows, C);
   dh = arena.matrix(A, rows, F);
   dgate_up = arena.matrix(T, rows, 2 * F);
   dnormed = arena.matrix(A, rows, C);
@@ -78,7 +79,7 @@ Decoder::Gradients Decoder::Gradients::first_rows(std::int64_t rows) const {
   Gradients part = *this;
   for (View* view : {&part.dx_t, &part.dh, &part.dgate_up, &part.dnormed, &part.dattention, &part.dq, &part.dk, &part.dv,
                      &part.dqkv})
-    *view = view->slice_rows(0, rows);
+    if (*view) *view = view->slice_rows(0, rows);
   return part;
 }
 
@@ -101,12 +102,11 @@ void Decoder::block_keys(const Weights& weights, std::int64_t layer, const Devic
   const Weights::Block& w = weights.blocks[layer];
   const AttentionShape shape = attention_shape(layer);
   const double epsilon = config_.rms_norm_eps;
-  const View v = a.qkv.slice_cols(config_.query_width() + config_.kv_width(), config_.kv_width());
 
   backend_.norm_forward(a.x_in, w.input_norm, epsilon, a.normed1, a.rstd1);
   backend_.linear_forward(a.normed1, *w.qkv, w.qkv_bias, {}, a.qkv);
-  backend_.rope_forward(a.qkv, w.q_norm, w.k_norm, epsilon, batch.positions, rope_, shape, a.q, a.k);
-  backend_.cache_write(a.k, v, batch.writes, shape, pages);
+  backend_.rope_forward(a.qkv, w.q_norm, w.k_norm, epsilon, batch.positions, rope_, shape, batch.writes, pages, a.q,
+                        a.k);
 }
 
 /// From attention's result on; x_in may be a.x_mid.
@@ -130,7 +130,6 @@ View Decoder::forward(const Weights& weights, const DeviceBatch& batch, void* pa
     BlockActivations a = block;
     a.x_in = from;
     a = a.first_rows(batch.rows);
-    a.lse = {};  // only the backward pass reads it
     void* const layer_pages = static_cast<std::byte*>(pages) + static_cast<std::size_t>(layer) * layer_bytes;
     if (!wanted || layer + 1 < config_.num_layers) {
       block_forward(weights, layer, batch, layer_pages, a, to);
@@ -159,27 +158,27 @@ void Decoder::block_backward(const Weights& weights, const ModelParameters& para
   const View v = a.qkv.slice_cols(config_.query_width() + config_.kv_width(), config_.kv_width());
   const auto gradient = [&](int index) { return index < 0 ? View{} : gradients[index]; };
 
-  backend_.convert(dx, g.dx_t);
-  backend_.linear_backward_weight(g.dx_t, a.h, gradients[p.down_weight]);
-  if (p.down_bias >= 0) backend_.bias_backward(g.dx_t, gradients[p.down_bias]);
-  backend_.linear_backward_input(g.dx_t, *w.down, g.dh, false);
+  const View dx_t = g.rounded(dx);
+  backend_.linear_backward_weight(dx_t, a.h, gradients[p.down_weight]);
+  if (p.down_bias >= 0) backend_.bias_backward(dx_t, gradients[p.down_bias]);
+  backend_.linear_backward_input(dx_t, *w.down, g.dh, false);
   backend_.swiglu_backward(g.dh, a.gate_up, g.dgate_up);
   backend_.linear_backward_weight(g.dgate_up, a.normed2, gradients.fused(p.gate_weight, 2));
   if (p.gate_bias >= 0) backend_.bias_backward(g.dgate_up, gradients.fused(p.gate_bias, 2));
   backend_.linear_backward_input(g.dgate_up, *w.gate_up, g.dnormed, false);
-  backend_.norm_backward(a.x_mid, w.post_norm, a.rstd2, g.dnormed, dx, gradients[p.post_norm]);
+  backend_.norm_backward(a.x_mid, w.post_norm, a.rstd2, g.dnormed, dx, g.dx_t, gradients[p.post_norm]);
 
-  backend_.convert(dx, g.dx_t);
-  backend_.linear_backward_weight(g.dx_t, a.attention, gradients[p.o_weight]);
-  if (p.o_bias >= 0) backend_.bias_backward(g.dx_t, gradients[p.o_bias]);
-  backend_.linear_backward_input(g.dx_t, *w.o, g.dattention, false);
+  backend_.linear_backward_weight(dx_t, a.attention, gradients[p.o_weight]);
+  if (p.o_bias >= 0) backend_.bias_backward(dx_t, gradients[p.o_bias]);
+  backend_.linear_backward_input(dx_t, *w.o, g.dattention, false);
   backend_.attention_backward(a.q, a.k, v, a.attention, g.dattention, a.lse, paths, shape, g.dq, g.dk, g.dv);
   backend_.rope_backward(g.dq, g.dk, g.dv, a.qkv, w.q_norm, w.k_norm, config_.rms_norm_eps, batch.positions, rope_, shape,
                          g.dqkv, gradient(p.q_norm), gradient(p.k_norm));
   backend_.linear_backward_weight(g.dqkv, a.normed1, gradients.fused(p.q_weight, 3));
   if (p.q_bias >= 0) backend_.bias_backward(g.dqkv, gradients.fused(p.q_bias, 3));
   backend_.linear_backward_input(g.dqkv, *w.qkv, g.dnormed, false);
-  backend_.norm_backward(a.x_in, w.input_norm, a.rstd1, g.dnormed, dx, gradients[p.input_norm]);
+  backend_.norm_backward(a.x_in, w.input_norm, a.rstd1, g.dnormed, dx, layer > 0 ? g.dx_t : View{},
+                         gradients[p.input_norm]);
 }
 
 }  // namespace foretoken

@@ -20,15 +20,16 @@ struct DeviceBatch {
   CacheWrites writes;
 };
 
-/// The buffers of a pass that keeps nothing: one block's, used by every layer in turn.
+/// What one block computes on the way. A pass without a backward one keeps nothing: its layers use the same buffers in turn.
 struct BlockActivations {
   View x_in;       // (N, C) A: residual stream before the block
   View normed1;    // (N, C) T
   View rstd1;      // (1, N) A
   View qkv;        // (N, (H + 2K)·D) T
-  View q, k;       // (N, H·D), (N, K·D) T
+  View q;          // (N, H·D) T
+  View k;          // (N, K·D) T, for the backward pass only: attention reads keys from pages
   View attention;  // (N, H·D) T
-  View lse;        // (N, H) A
+  View lse;        // (N, H) A, for the backward pass only
   View x_mid;      // (N, C) A: after attention
   View normed2;    // (N, C) T
   View rstd2;      // (1, N) A
@@ -36,7 +37,7 @@ struct BlockActivations {
   View h;          // (N, F) T
 
   /// All but x_in, which the caller places.
-  void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows);
+  void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows, bool backward);
   BlockActivations first_rows(std::int64_t rows) const;
 };
 
@@ -73,7 +74,7 @@ class Decoder {
 
   /// Buffers of the backward pass, shared by all layers.
   struct Gradients {
-    View dx_t;       // (N, C) T: the residual stream's gradient, rounded for products
+    View dx_t;       // (N, C) T: the residual stream's gradient rounded for products; empty where T is A
     View dh;         // (N, F) A
     View dgate_up;   // (N, 2F) T
     View dnormed;    // (N, C) A
@@ -82,9 +83,12 @@ class Decoder {
     View dqkv;       // (N, (H + 2K)·D) T
     void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows);
     Gradients first_rows(std::int64_t rows) const;
+    /// dx as products take it.
+    View rounded(View dx) const { return dx_t ? dx_t : dx; }
   };
 
-  /// dx (N, C) A: gradient of x_out on entry, of x_in on return. Adds to the parameters' gradients.
+  /// dx (N, C) A: gradient of x_out on entry, of x_in on return; and g.dx_t its rounding, but for the first layer's return.
+  /// Adds to the parameters' gradients.
   void block_backward(const Weights& weights, const ModelParameters& parameters, const ParameterStore& gradients,
                       std::int64_t layer, const DeviceBatch& batch, const PackedPaths& paths, const BlockActivations& a,
                       Gradients& g, View dx) const;

@@ -19,10 +19,8 @@ void UploadedBatch::assign(Backend& backend, const PackedBatch& packed) {
   batch_.paths.tables = put(tables_, backend, packed.tables);
   batch_.paths.table_stride = packed.table_stride;
   batch_.paths.longest_path = paths_.longest_path = packed.longest_path;
-  batch_.writes.rows = put(write_rows_, backend, packed.write_rows);
-  batch_.writes.pages = put(write_pages_, backend, packed.write_pages);
-  batch_.writes.lanes = put(write_lanes_, backend, packed.write_lanes);
-  batch_.writes.count = static_cast<std::int64_t>(packed.write_rows.size());
+  const RowSlots writes = slots_by_row(packed.writes, packed.rows());
+  batch_.writes = {put(write_begin_, backend, writes.row_begin), put(write_slots_, backend, writes.slots)};
   paths_.trees = put(trees_, backend, packed.trees);
   paths_.trees_count = static_cast<std::int64_t>(packed.trees.size()) - 1;
   paths_.path_begin = put(path_begin_, backend, packed.path_begin);
@@ -37,8 +35,8 @@ Targets UploadedBatch::targets(std::int64_t begin) const {
 }
 
 std::size_t UploadedBatch::bytes() const {
-  return tokens_.bytes() + positions_.bytes() + trees_.bytes() + path_rows_.bytes() + tables_.bytes() + write_rows_.bytes() +
-         write_pages_.bytes() + write_lanes_.bytes() + head_rows_.bytes() + target_begin_.bytes() + target_tokens_.bytes() +
+  return tokens_.bytes() + positions_.bytes() + trees_.bytes() + path_rows_.bytes() + tables_.bytes() + write_begin_.bytes() +
+         write_slots_.bytes() + head_rows_.bytes() + target_begin_.bytes() + target_tokens_.bytes() +
          path_begin_.bytes() + runs_.bytes();
 }
 

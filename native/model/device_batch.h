@@ -18,8 +18,8 @@ class UploadedBatch {
   std::size_t bytes() const;
 
  private:
-  DeviceArray<std::int32_t> tokens_, positions_, trees_, path_rows_, tables_, write_rows_, write_pages_, write_lanes_,
-      head_rows_, target_begin_, target_tokens_;
+  DeviceArray<std::int32_t> tokens_, positions_, trees_, path_rows_, tables_, write_begin_, write_slots_, head_rows_,
+      target_begin_, target_tokens_;
   DeviceArray<std::int64_t> path_begin_;
   DeviceArray<Run> runs_;
   DeviceBatch batch_;

@@ -52,7 +52,7 @@ void Head::backward(const Weights& weights, const ModelParameters& parameters, c
   backend_.linear_backward_weight(b.dlogits, b.normed, gradients[parameters.head]);
   backend_.linear_backward_input(b.dlogits, *weights.head, b.dnormed, false);
   backend_.fill_zero(b.dx);
-  backend_.norm_backward(b.x, weights.final_norm, b.rstd, b.dnormed, b.dx, gradients[parameters.final_norm]);
+  backend_.norm_backward(b.x, weights.final_norm, b.rstd, b.dnormed, b.dx, {}, gradients[parameters.final_norm]);
   backend_.scatter_add_rows(b.dx, index, dx);
 }
 

@@ -15,7 +15,7 @@ const T* put(DeviceArray<T>& array, Backend& backend, const std::vector<T>& valu
 void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows,
                                   std::int64_t head_rows) {
   for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows, config.hidden_size);
-  block.lay_out(arena, backend, config, rows);
+  block.lay_out(arena, backend, config, rows, false);
   head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(backend, config)), false);
 }
 
@@ -46,8 +46,8 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
   }
   device.paths.tables = put(tables_, backend_, tables);
   device.paths.table_stride = static_cast<std::int64_t>(stride);
-  device.writes = {put(write_rows_, backend_, batch.write_rows), put(write_pages_, backend_, batch.write_pages),
-                   put(write_lanes_, backend_, batch.write_lanes), static_cast<std::int64_t>(batch.write_rows.size())};
+  const RowSlots writes = slots_by_row(batch.writes, N);
+  device.writes = {put(write_begin_, backend_, writes.row_begin), put(write_slots_, backend_, writes.slots)};
   if (!batch.copy_from.empty())
     backend_.cache_copy(put(copy_from_, backend_, batch.copy_from), put(copy_to_, backend_, batch.copy_to),
                         static_cast<std::int64_t>(batch.copy_from.size()), decoder_.attention_shape(0), store_.data, layers,

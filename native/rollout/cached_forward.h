@@ -37,8 +37,8 @@ class CachedForward {
   const PageStore& store_;
   const CachedForwardMemory& memory_;
   View x_;  // (N, C) A: the residual stream after the last block
-  DeviceArray<std::int32_t> tokens_, token_from_, selected_tokens_, positions_, tables_, write_rows_, write_pages_, write_lanes_, copy_from_, copy_to_,
-      head_rows_, wanted_rows_;
+  DeviceArray<std::int32_t> tokens_, token_from_, selected_tokens_, positions_, tables_, write_begin_, write_slots_, copy_from_,
+      copy_to_, head_rows_, wanted_rows_;
   DeviceArray<Run> runs_, wanted_runs_;
 };
 

@@ -53,9 +53,7 @@ void ContextCache::add_rows(std::int32_t segment, std::int32_t begin, std::int32
   const Segment& s = forest_.segments()[segment];
   const std::vector<std::int32_t>& table = tables_[segment];
   const auto write = [&](std::int32_t row, std::int64_t position) {
-    batch.write_rows.push_back(row);
-    batch.write_pages.push_back(table[position / P_]);
-    batch.write_lanes.push_back(static_cast<std::int32_t>(position % P_));
+    batch.writes.push_back({row, static_cast<std::int32_t>(table[position / P_] * P_ + position % P_)});
   };
   if (begin == 0 && s.start_position % P_ != 0) {
     // The ancestors' part of the first page: rows of this batch are written again, older ones copied with their page.

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "forest/slot_writes.h"
 #include "forest/token_forest.h"
 #include "model/decoder.h"
 #include "rollout/page_pool.h"
@@ -24,7 +25,7 @@ struct CachedBatch {
   const std::int32_t* drawn = nullptr;            // tokens that the device has drawn and the host has not seen
   std::vector<Run> runs;
   std::vector<std::vector<std::int32_t>> tables;  // one per run
-  std::vector<std::int32_t> write_rows, write_pages, write_lanes;
+  std::vector<SlotWrite> writes;
   std::vector<std::int32_t> copy_from, copy_to;   // whole pages, before the pass
   std::vector<std::int32_t> head_rows;            // rows whose logits are wanted
 

@@ -209,9 +209,8 @@ CachedBatch RolloutScheduler::next_step(const Draw& ahead, Draw& drawing) {
     batch.runs.push_back({row, 1, static_cast<std::int32_t>(position), row});
     const std::int64_t blocks = position / page_positions_ + 1;
     batch.tables.emplace_back(sequence.table.begin(), sequence.table.begin() + blocks);
-    batch.write_rows.push_back(row);
-    batch.write_pages.push_back(sequence.table[blocks - 1]);
-    batch.write_lanes.push_back(static_cast<std::int32_t>(position % page_positions_));
+    batch.writes.push_back(
+        {row, static_cast<std::int32_t>(sequence.table[blocks - 1] * page_positions_ + position % page_positions_)});
     batch.head_rows.push_back(row);
     add_row(drawing, sequence.rollout, tokens);
   }

@@ -8,10 +8,6 @@ namespace {
 
 std::int64_t padded(std::int64_t count) { return (count + kPagePositions - 1) / kPagePositions * kPagePositions; }
 
-std::size_t head_bytes(const AttentionShape& shape, DType dtype) {
-  return static_cast<std::size_t>(2 * kPagePositions * shape.head_dim) * size_of(dtype);
-}
-
 }  // namespace
 
 std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim) {
@@ -28,21 +24,7 @@ std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim)
 }
 
 std::size_t CpuBackend::page_bytes(const AttentionShape& shape) const {
-  return static_cast<std::size_t>(shape.kv_heads) * head_bytes(shape, dtype_);
-}
-
-void CpuBackend::cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) {
-  for_rows(writes.count, 4 * k.cols, [&](std::int64_t begin, std::int64_t count, int) {
-    for (std::int64_t i = begin; i < begin + count; ++i) {
-      std::byte* page = static_cast<std::byte*>(pages) + static_cast<std::size_t>(writes.pages[i]) * page_bytes(shape);
-      for (int head = 0; head < shape.kv_heads; ++head) {
-        const std::int64_t column = static_cast<std::int64_t>(head) * shape.head_dim;
-        kernels_.cache_write(k.slice_rows(writes.rows[i], 1).slice_cols(column, shape.head_dim).data,
-                             v.slice_rows(writes.rows[i], 1).slice_cols(column, shape.head_dim).data, shape.head_dim,
-                             writes.lanes[i], page + static_cast<std::size_t>(head) * head_bytes(shape, dtype_));
-      }
-    }
-  });
+  return static_cast<std::size_t>(2 * kPagePositions * shape.kv_heads * shape.head_dim) * size_of(dtype_);
 }
 
 void CpuBackend::cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count,

@@ -27,7 +27,7 @@ void CpuBackend::norm_forward(View x, View weight, double epsilon, View y, View 
   });
 }
 
-void CpuBackend::norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) {
+void CpuBackend::norm_backward(View x, View weight, View rstd, View dy, View dx, View dx_t, View dweight) {
   const std::int64_t pieces = (x.rows + kSumRows - 1) / kSumRows;
   float* parts = scratch(pieces, x.cols);
   team_.parallel_for(pieces, [&](std::int64_t piece, int) {
@@ -38,6 +38,8 @@ void CpuBackend::norm_backward(View x, View weight, View rstd, View dy, View dx,
     job.dy_stride = dy.stride;
     job.dx = dx.row<float>(begin);
     job.dx_stride = dx.stride;
+    job.dx_t = dx_t ? dx_t.slice_rows(begin, job.rows).data : nullptr;
+    job.dx_t_stride = dx_t.stride;
     job.dweight = parts + piece * x.cols;
     kernels_.norm_backward(job);
   });

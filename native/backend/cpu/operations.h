@@ -37,7 +37,7 @@ class CpuBackend final : public Backend {
   void embed_forward(const std::int32_t* tokens, View table, View x) override;
   void embed_backward(const std::int32_t* tokens, View dx, View dtable) override;
   void norm_forward(View x, View weight, double epsilon, View y, View rstd) override;
-  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) override;
+  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dx_t, View dweight) override;
 
   std::unique_ptr<Weight> make_weight(std::int64_t outputs, std::int64_t inputs, bool trainable) override;
   std::size_t weight_bytes(std::int64_t outputs, std::int64_t inputs, bool trainable) const override;
@@ -49,14 +49,13 @@ class CpuBackend final : public Backend {
   void bias_backward(View dy, View dbias) override;
 
   void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,
-                    const AttentionShape& shape, View q, View k) override;
+                    const AttentionShape& shape, const CacheWrites& writes, void* pages, View q, View k) override;
   void rope_backward(View dq, View dk, View dv, View qkv, View q_norm, View k_norm, double epsilon,
                      const std::int32_t* positions, View rope, const AttentionShape& shape, View dqkv, View dq_norm,
                      View dk_norm) override;
 
   std::int64_t page_positions() const override { return kPagePositions; }
   std::size_t page_bytes(const AttentionShape& shape) const override;
-  void cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) override;
   void cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count, const AttentionShape& shape,
                   void* pages, std::int64_t layers, std::size_t layer_bytes) override;
   void attention_forward(View q, const void* pages, const PagedPaths& paths, const AttentionShape& shape, View out,

@@ -25,13 +25,20 @@ RopeRows rows_of(const View& qkv, const View& q_norm, const View& k_norm, double
 }  // namespace
 
 void CpuBackend::rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions,
-                              View rope, const AttentionShape& shape, View q, View k) {
-  for_rows(qkv.rows, qkv.cols, [&](std::int64_t begin, std::int64_t rows, int) {
+                              View rope, const AttentionShape& shape, const CacheWrites& writes, void* pages, View q,
+                              View k) {
+  // Rotated keys that nobody else wants are a row for each worker, on their way to the pages.
+  const std::int64_t kv_cols = static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim;
+  float* passing = k ? nullptr : scratch(team_.size(), kv_cols);
+  for_rows(qkv.rows, qkv.cols, [&](std::int64_t begin, std::int64_t rows, int worker) {
     RopeRows job = rows_of(qkv, q_norm, k_norm, epsilon, positions, rope, shape, begin, rows);
     job.q = q.slice_rows(begin, rows).data;
     job.q_stride = q.stride;
-    job.k = k.slice_rows(begin, rows).data;
-    job.k_stride = k.stride;
+    job.k = k ? k.slice_rows(begin, rows).data : passing + worker * kv_cols;
+    job.k_stride = k ? k.stride : 0;
+    job.row_begin = writes.row_begin + begin;
+    job.slots = writes.slots;
+    job.pages = pages;
     kernels_.rope_forward(job);
   });
 }

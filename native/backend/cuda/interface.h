@@ -19,7 +19,7 @@
 //     A backend on device `index`, or on the first that can be used where that is negative.
 namespace foretoken::cuda {
 
-inline constexpr int kAbiVersion = 1;
+inline constexpr int kAbiVersion = 2;
 
 /// Where a call that failed says so; the caller throws it again.
 struct Failure {
@@ -49,7 +49,7 @@ struct Crossing<R (Backend::*)(A...) noexcept> : Crossing<R (Backend::*)(A...)> 
   EACH(available_memory) EACH(fill_zero) EACH(convert) EACH(embed_forward) EACH(embed_backward) EACH(norm_forward)   \
   EACH(norm_backward) EACH(weight_bytes) EACH(pack_weight) EACH(linear_forward) EACH(linear_backward_input)          \
   EACH(linear_backward_weight) EACH(linear_scratch_bytes) EACH(bias_backward) EACH(rope_forward)                     \
-  EACH(rope_backward) EACH(page_positions) EACH(page_bytes) EACH(cache_write) EACH(cache_copy)                       \
+  EACH(rope_backward) EACH(page_positions) EACH(page_bytes) EACH(cache_copy)                                         \
   EACH(attention_forward) EACH(attention_backward) EACH(swiglu_forward) EACH(swiglu_backward) EACH(gather_rows)      \
   EACH(scatter_add_rows) EACH(logprob_forward) EACH(logprob_backward) EACH(sample) EACH(sum_squares) EACH(clip_norm) EACH(adamw)     \
   EACH(average)

@@ -67,11 +67,11 @@ FORETOKEN_KERNEL void norm_forward_kernel(Matrix<const float> x, Matrix<const fl
 
 // With x̂ = x · rstd and g = dy · w: dx += rstd · (g − x̂ · mean(g · x̂)); parts[piece] = Σ dy · x̂ over the piece's rows in
 // order. A block per piece of kSumRows rows; a thread has the same columns in every row, and holds their weights and sums.
-// Moves 16 bytes an element.
-template <int held>
+// Moves 16 bytes an element, and where the next products want dx_t, dx rounded, writes that from the registers.
+template <typename T, int held>
 FORETOKEN_KERNEL void norm_backward_kernel(Matrix<const float> x, Matrix<const float> weight, const float* rstd,
                                            Matrix<const float> dy, std::int64_t rows, std::int64_t cols, Matrix<float> dx,
-                                           float* parts) {
+                                           Matrix<T> dx_t, float* parts) {
   const int first = thread_index(), stride = block_threads();
   HeldRow<held> w, dweight;
   w.load(weight.data, cols, weight.aligned, first, stride);
@@ -102,6 +102,7 @@ FORETOKEN_KERNEL void norm_backward_kernel(Matrix<const float> x, Matrix<const f
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) total.v[j][i] = fmaf(r, fmaf(-normed.v[j][i], mean, g.v[j][i]), total.v[j][i]);
     total.store(dx.row(n), cols, dx.aligned, first, stride);
+    if (dx_t.data) total.store(dx_t.row(n), cols, dx_t.aligned, first, stride);
   }
   dweight.store(parts + block_index() * cols, cols, cols % 4 == 0, first, stride);
 }
@@ -137,13 +138,17 @@ void CudaBackend::norm_forward(View x, View weight, double epsilon, View y, View
   });
 }
 
-void CudaBackend::norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) {
+void CudaBackend::norm_backward(View x, View weight, View rstd, View dy, View dx, View dx_t, View dweight) {
   const std::int64_t pieces = pieces_of(x.rows);
   const int threads = block_threads_for(x.cols);
   float* parts = static_cast<float*>(scratch(static_cast<std::size_t>(pieces * x.cols) * sizeof(float)));
-  with_held(x.cols, threads, [&](auto held) {
-    FORETOKEN_LAUNCH(*device_, (norm_backward_kernel<held()>), (Grid{pieces, threads}), matrix<const float>(x),
-                     matrix<const float>(weight), rstd.as<float>(), matrix<const float>(dy), x.rows, x.cols, matrix<float>(dx), parts);
+  with_type(dtype_, [&](auto t) {
+    using T = decltype(t);
+    with_held(x.cols, threads, [&](auto held) {
+      FORETOKEN_LAUNCH(*device_, (norm_backward_kernel<T, held()>), (Grid{pieces, threads}), matrix<const float>(x),
+                       matrix<const float>(weight), rstd.as<float>(), matrix<const float>(dy), x.rows, x.cols, matrix<float>(dx),
+                       matrix<T>(dx_t), parts);
+    });
   });
   add_parts(parts, pieces, x.cols, dweight);
 }

@@ -1,6 +1,7 @@
 #include "backend/cuda/column_sums.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/reduce.h"
+#include "backend/cuda/pages.h"
 
 namespace foretoken::cuda {
 
@@ -75,34 +76,44 @@ struct HeadShape {
   HeadGroups groups;
 };
 
-// q, k = rotate(norm(qkv) where there is a norm weight); a group of lanes per head of a row. Moves 2 N·(H + K)·D elements.
+// q, k = rotate(norm(qkv) where there is a norm weight), k and v to the row's slots; a group of lanes per head of a row.
+// Moves 2 N·(H + 2K)·D elements where each row has one slot and k is not wanted.
 template <typename T>
 FORETOKEN_KERNEL void rope_forward_kernel(Matrix<const T> qkv, std::int64_t rows, HeadShape shape, Matrix<const float> q_norm,
                                           Matrix<const float> k_norm, float epsilon, const std::int32_t* positions,
-                                          Matrix<const float> rope, Matrix<T> q, Matrix<T> k) {
+                                          Matrix<const float> rope, CacheWrites writes, PageLayout layout, T* pages, Matrix<T> q,
+                                          Matrix<T> k) {
   const HeadGroups& groups = shape.groups;
-  const int D = shape.head_dim, heads = shape.heads + shape.kv_heads;
+  const int D = shape.head_dim, heads = shape.heads + 2 * shape.kv_heads;
   const std::int64_t items = rows * heads, own = block_index() * (block_threads() / groups.lanes) + groups.index();
   // A warp ends as a whole; groups beyond the last head do its work again and keep it to themselves.
   if (own - groups.index() % groups.per_warp() >= items) return;
   const std::int64_t item = min_of(own, items - 1), n = item / heads;
   const int head = static_cast<int>(item - n * heads);
-  const bool is_q = head < shape.heads;
+  const bool is_q = head < shape.heads, is_v = head >= shape.heads + shape.kv_heads;
   Head x = load_head(qkv.row(n) + head * D, groups, qkv.aligned);
   if (q_norm.data) {
     const float r = reciprocal_rms(x, groups, epsilon);
     const Matrix<const float>& norm = is_q ? q_norm : k_norm;
     const Head weight = load_head(norm.data, groups, norm.aligned);
+    if (!is_v) {
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      x.first[i] = x.first[i] * r * weight.first[i];
-      x.second[i] = x.second[i] * r * weight.second[i];
+      for (int i = 0; i < kChunk; ++i) {
+        x.first[i] = x.first[i] * r * weight.first[i];
+        x.second[i] = x.second[i] * r * weight.second[i];
+      }
     }
   }
-  const Head y = rotate(x, load_head(rope.row(positions[n]), groups, rope.aligned), 1);
   if (own != item) return;
-  if (is_q) store_head(q.row(n) + head * D, groups, q.aligned, y);
-  else store_head(k.row(n) + (head - shape.heads) * D, groups, k.aligned, y);
+  if (!is_v) x = rotate(x, load_head(rope.row(positions[n]), groups, rope.aligned), 1);
+  if (is_q) return store_head(q.row(n) + head * D, groups, q.aligned, x);
+  const int kv_head = (head - shape.heads) % shape.kv_heads;
+  if (!is_v && k.data) store_head(k.row(n) + kv_head * D, groups, k.aligned, x);
+  for (std::int32_t w = writes.row_begin[n]; w < writes.row_begin[n + 1]; ++w) {
+    const std::int32_t page = writes.slots[w] / kPagePositions, lane = writes.slots[w] % kPagePositions;
+    T* first_lane = is_v ? layout.values(pages, page, kv_head) : layout.keys(pages, page, kv_head);
+    store_head(first_lane + lane * layout.row, groups, true, x);
+  }
 }
 
 // dqkv of the above; a block per piece of kSumRows rows, its groups taking the heads of all rows in turn. Where there are
@@ -194,14 +205,16 @@ HeadShape head_shape(const AttentionShape& shape) {
 }  // namespace
 
 void CudaBackend::rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions,
-                               View rope, const AttentionShape& shape, View q, View k) {
+                               View rope, const AttentionShape& shape, const CacheWrites& writes, void* pages, View q,
+                               View k) {
   const HeadShape heads = head_shape(shape);
-  const std::int64_t items = qkv.rows * (shape.heads + shape.kv_heads), per_block = kThreads / heads.groups.lanes;
+  const std::int64_t items = qkv.rows * (shape.heads + 2 * shape.kv_heads), per_block = kThreads / heads.groups.lanes;
   with_type(dtype_, [&](auto t) {
     using T = decltype(t);
     FORETOKEN_LAUNCH(*device_, (rope_forward_kernel<T>), (Grid{(items + per_block - 1) / per_block, kThreads}), matrix<const T>(qkv),
                      qkv.rows, heads, matrix<const float>(q_norm), matrix<const float>(k_norm), static_cast<float>(epsilon), positions,
-                     matrix<const float>(rope), matrix<T>(q), matrix<T>(k));
+                     matrix<const float>(rope), writes, page_layout(shape, dtype_), static_cast<T*>(pages), matrix<T>(q),
+                     matrix<T>(k));
   });
 }
 

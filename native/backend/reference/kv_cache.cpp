@@ -11,14 +11,6 @@ std::size_t ReferenceBackend::page_bytes(const AttentionShape& shape) const {
   return static_cast<std::size_t>(2 * page_positions() * shape.kv_heads * shape.head_dim) * sizeof(double);
 }
 
-void ReferenceBackend::cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape,
-                                   void* pages) {
-  for (std::int64_t i = 0; i < writes.count; ++i) {
-    set_row(page_keys(pages, writes.pages[i], page_positions(), shape), writes.lanes[i], get_row(k, writes.rows[i]));
-    set_row(page_values(pages, writes.pages[i], page_positions(), shape), writes.lanes[i], get_row(v, writes.rows[i]));
-  }
-}
-
 void ReferenceBackend::cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count,
                                   const AttentionShape& shape, void* pages, std::int64_t layers,
                                   std::size_t layer_bytes) {

@@ -30,7 +30,7 @@ class ReferenceBackend final : public Backend {
 
   // rms_norm.cpp
   void norm_forward(View x, View weight, double epsilon, View y, View rstd) override;
-  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dweight) override;
+  void norm_backward(View x, View weight, View rstd, View dy, View dx, View dx_t, View dweight) override;
 
   // linear.cpp
   std::unique_ptr<Weight> make_weight(std::int64_t outputs, std::int64_t inputs, bool trainable) override;
@@ -44,7 +44,7 @@ class ReferenceBackend final : public Backend {
 
   // rope.cpp
   void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,
-                    const AttentionShape& shape, View q, View k) override;
+                    const AttentionShape& shape, const CacheWrites& writes, void* pages, View q, View k) override;
   void rope_backward(View dq, View dk, View dv, View qkv, View q_norm, View k_norm, double epsilon,
                      const std::int32_t* positions, View rope, const AttentionShape& shape, View dqkv, View dq_norm,
                      View dk_norm) override;
@@ -52,7 +52,6 @@ class ReferenceBackend final : public Backend {
   // kv_cache.cpp: pages of 4 positions, so that small tests cross their borders
   std::int64_t page_positions() const override { return 4; }
   std::size_t page_bytes(const AttentionShape& shape) const override;
-  void cache_write(View k, View v, const CacheWrites& writes, const AttentionShape& shape, void* pages) override;
   void cache_copy(const std::int32_t* from, const std::int32_t* to, std::int64_t count, const AttentionShape& shape,
                   void* pages, std::int64_t layers, std::size_t layer_bytes) override;
 

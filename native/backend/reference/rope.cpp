@@ -1,3 +1,4 @@
+#include "backend/reference/kv_page.h"
 #include "backend/reference/reference_backend.h"
 #include "backend/reference/rms_norm.h"
 
@@ -45,14 +46,23 @@ View head(const View& x, int h, const AttentionShape& shape) {
 }  // namespace
 
 void ReferenceBackend::rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions,
-                                    View rope, const AttentionShape& shape, View q, View k) {
+                                    View rope, const AttentionShape& shape, const CacheWrites& writes, void* pages, View q,
+                                    View k) {
+  const std::int64_t P = page_positions();
   for (std::int64_t n = 0; n < qkv.rows; ++n) {
     const Vector cos_sin = get_row(rope, positions[n]);
     for (int h = 0; h < shape.heads; ++h)
       set_row(head(q, h, shape), n, head_forward(get_row(head(qkv, h, shape), n), q_norm, epsilon, cos_sin));
-    for (int h = 0; h < shape.kv_heads; ++h)
-      set_row(head(k, h, shape), n,
-              head_forward(get_row(head(qkv, shape.heads + h, shape), n), k_norm, epsilon, cos_sin));
+    for (int h = 0; h < shape.kv_heads; ++h) {
+      const Vector key = head_forward(get_row(head(qkv, shape.heads + h, shape), n), k_norm, epsilon, cos_sin);
+      const Vector value = get_row(head(qkv, shape.heads + shape.kv_heads + h, shape), n);
+      if (k) set_row(head(k, h, shape), n, key);
+      for (std::int32_t w = writes.row_begin[n]; w < writes.row_begin[n + 1]; ++w) {
+        const std::int64_t page = writes.slots[w] / P, lane = writes.slots[w] % P;
+        set_row(head(page_keys(pages, page, P, shape), h, shape), lane, key);
+        set_row(head(page_values(pages, page, P, shape), h, shape), lane, value);
+      }
+    }
   }
 }
 

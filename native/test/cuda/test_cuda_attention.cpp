@@ -29,10 +29,7 @@ struct Placed {
     v = bench.input(T, N, shape.kv_heads * shape.head_dim, inputs.v);
     pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
     tables = bench.array(layout.tables);
-    bench->cache_write(k, v,
-                       {bench.array(layout.write_rows), bench.array(layout.write_pages), bench.array(layout.write_lanes),
-                        static_cast<std::int64_t>(layout.write_rows.size())},
-                       shape, pages);
+    fill_pages(bench, shape, inputs.k, inputs.v, layout.writes, pages);
   }
 
   /// {out, lse} of rows [first, first + count) of the batch in these runs of them.

@@ -50,7 +50,7 @@ TEST("an error inside a CUDA library arrives with its code and text, and the bac
   shape.head_dim = 600;
   const auto rotate = [&] {
     const View none;
-    backend->rope_forward(none, none, none, 1e-6, nullptr, none, shape, none, none);
+    backend->rope_forward(none, none, none, 1e-6, nullptr, none, shape, {}, nullptr, none, none);
   };
   CHECK_FAILS(ErrorCode::UnsupportedConfig, (rotate(), 0));
   CHECK(contains(message_of(rotate), "600"));

@@ -52,11 +52,8 @@ Layout lay_out(const SmallForest& forest, std::int64_t P, const LayoutOptions& o
         continue;
       }
       entry = static_cast<std::int32_t>(layout.pages++);
-      for (std::int64_t p = b * P; p < std::min(length, (b + 1) * P); ++p) {
-        layout.write_rows.push_back(path[p]);
-        layout.write_pages.push_back(entry);
-        layout.write_lanes.push_back(static_cast<std::int32_t>(p - b * P));
-      }
+      for (std::int64_t p = b * P; p < std::min(length, (b + 1) * P); ++p)
+        layout.writes.push_back({path[p], static_cast<std::int32_t>(entry * P + p - b * P)});
     }
 
     if (parent < 0) layout.trees.push_back(static_cast<std::int32_t>(layout.runs.size()));
@@ -78,9 +75,28 @@ Layout lay_out(const SmallForest& forest, std::int64_t P, const LayoutOptions& o
   for (std::size_t i = numbers.size() - 1; i > 0; --i)
     std::swap(numbers[i], numbers[random_words(options.seed, RandomUse::Initialisation, 0, i)[0] % (i + 1)]);
   for (std::int32_t& page : layout.tables) page = page < 0 ? page : numbers[page];
-  for (std::int32_t& page : layout.write_pages) page = numbers[page];
+  for (SlotWrite& write : layout.writes)
+    write.slot = static_cast<std::int32_t>(numbers[write.slot / P] * P + write.slot % P);
   layout.pages = static_cast<std::int64_t>(numbers.size());
   return layout;
+}
+
+void fill_pages(Workbench& bench, const AttentionShape& shape, const Values& k, const Values& v,
+                const std::vector<SlotWrite>& writes, void* pages) {
+  AttentionShape keys = shape;
+  keys.heads = shape.kv_heads;
+  const std::int64_t cols = static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim;
+  const std::int64_t rows = static_cast<std::int64_t>(k.size()) / cols;
+  Values qkv;
+  for (std::int64_t n = 0; n < rows; ++n)
+    for (const Values* part : {&k, &k, &v}) qkv.insert(qkv.end(), part->begin() + n * cols, part->begin() + (n + 1) * cols);
+  Values cos_sin(static_cast<std::size_t>(shape.head_dim), 0.0);
+  std::fill_n(cos_sin.begin(), shape.head_dim / 2, 1.0);
+  const RowSlots slots = slots_by_row(writes, rows);
+  const DType T = bench.activation();
+  bench->rope_forward(bench.input(T, rows, 3 * cols, qkv), {}, {}, 0, bench.array(std::vector<std::int32_t>(rows, 0)),
+                      bench.input(bench.accumulation(), 1, shape.head_dim, cos_sin), keys,
+                      {bench.array(slots.row_begin), bench.array(slots.slots)}, pages, bench.output(T, rows, cols), {});
 }
 
 }  // namespace foretoken::test

@@ -3,7 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/backend.h"
+#include "forest/slot_writes.h"
+#include "test/operations/harness.h"
 
 namespace foretoken::test {
 
@@ -35,11 +36,15 @@ struct Layout {
   std::vector<std::int32_t> tables;
   std::int64_t table_stride = 0;
   std::int64_t pages = 0;
-  std::vector<std::int32_t> write_rows, write_pages, write_lanes;
+  std::vector<SlotWrite> writes;
   std::vector<std::int32_t> trees;
   std::vector<std::int64_t> path_begin;
   std::vector<std::int32_t> path_rows;
 };
 Layout lay_out(const SmallForest& forest, std::int64_t page_positions, const LayoutOptions& options = {});
+
+/// Keys and values (N, K·D) into pages, as they are: through a rotation by nothing.
+void fill_pages(Workbench& bench, const AttentionShape& shape, const Values& k, const Values& v,
+                const std::vector<SlotWrite>& writes, void* pages);
 
 }  // namespace foretoken::test

@@ -51,18 +51,13 @@ Results attention_forward(const BackendCase& backend, const AttentionShape& shap
   const Layout layout = lay_out(forest, bench->page_positions(), options);
   const std::int64_t N = layout.rows;
   const View q = bench.input(bench.activation(), N, q_cols, inputs.q);
-  const View k = bench.input(bench.activation(), N, kv_cols, inputs.k),
-             v = bench.input(bench.activation(), N, kv_cols, inputs.v);
   const View out = bench.output(bench.activation(), N, q_cols),
              lse = bench.output(bench.accumulation(), N, shape.heads);
   void* pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
   const std::int32_t* tables = bench.array(layout.tables);
 
   if (calls == Calls::Together) {
-    bench->cache_write(k, v,
-                       {bench.array(layout.write_rows), bench.array(layout.write_pages),
-                        bench.array(layout.write_lanes), static_cast<std::int64_t>(layout.write_rows.size())},
-                       shape, pages);
+    fill_pages(bench, shape, inputs.k, inputs.v, layout.writes, pages);
     bench->attention_forward(q, pages,
                              {bench.array(layout.runs), static_cast<std::int64_t>(layout.runs.size()),
                               layout.longest_run, tables, layout.table_stride, layout.longest_path},
@@ -71,18 +66,11 @@ Results attention_forward(const BackendCase& backend, const AttentionShape& shap
   }
   for (const Run& run : layout.runs)
     for (std::int32_t i = 0; i < run.count; ++i) {
-      std::vector<std::int32_t> rows, write_pages, lanes;
-      for (std::size_t w = 0; w < layout.write_rows.size(); ++w)
-        if (layout.write_rows[w] == run.row + i) {
-          rows.push_back(0);
-          write_pages.push_back(layout.write_pages[w]);
-          lanes.push_back(layout.write_lanes[w]);
-        }
       const std::int64_t row = run.row + i;
-      bench->cache_write(
-          k.slice_rows(row, 1), v.slice_rows(row, 1),
-          {bench.array(rows), bench.array(write_pages), bench.array(lanes), static_cast<std::int64_t>(rows.size())},
-          shape, pages);
+      std::vector<SlotWrite> writes;
+      for (const SlotWrite& write : layout.writes)
+        if (write.row == row) writes.push_back({0, write.slot});
+      fill_pages(bench, shape, rows_of(inputs.k, kv_cols, row, 1), rows_of(inputs.v, kv_cols, row, 1), writes, pages);
       const std::vector<Run> one = {{0, 1, run.position + i, run.table}};
       bench->attention_forward(q.slice_rows(row, 1), pages,
                                {bench.array(one), 1, 1, tables, layout.table_stride, run.position + i + 1}, shape,
@@ -223,10 +211,7 @@ TEST("attention: lse may be left out") {
     const Layout layout = lay_out({{-1}, {3}}, bench->page_positions());
     const DType T = bench.activation();
     void* pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
-    bench->cache_write(
-        bench.input(T, 3, 16, inputs.k), bench.input(T, 3, 16, inputs.v),
-        {bench.array(layout.write_rows), bench.array(layout.write_pages), bench.array(layout.write_lanes), 3}, shape,
-        pages);
+    fill_pages(bench, shape, inputs.k, inputs.v, layout.writes, pages);
     const View out = bench.output(T, 3, 32);
     bench->attention_forward(bench.input(T, 3, 32, inputs.q), pages,
                              {bench.array(layout.runs), 1, 3, bench.array(layout.tables), layout.table_stride, 3},

@@ -15,16 +15,19 @@ Results norm_forward(const BackendCase& backend, std::int64_t C, const Values& x
   return {bench.read(y), bench.read(rstd)};
 }
 
-/// {dx, dweight}, added to what `start` gives
+/// {dx, dweight, dx_t}, the first two added to what `start` gives, the last only where it is wanted
 Results norm_backward(const BackendCase& backend, std::int64_t C, const Values& x, const Values& weight,
-                      const Values& rstd, const Values& dy, const Results& start) {
+                      const Values& rstd, const Values& dy, const Results& start, bool wants_dx_t = false) {
   Workbench bench(backend);
   const std::int64_t N = static_cast<std::int64_t>(x.size()) / C;
   const DType A = bench.accumulation();
   const View dx = bench.output(A, N, C, start[0]), dweight = bench.output(A, 1, C, start[1]);
+  const View dx_t = wants_dx_t ? bench.output(bench.activation(), N, C) : View();
   bench->norm_backward(bench.input(A, N, C, x), bench.input(A, 1, C, weight), bench.input(A, 1, N, rstd),
-                       bench.input(A, N, C, dy), dx, dweight);
-  return {bench.read(dx), bench.read(dweight)};
+                       bench.input(A, N, C, dy), dx, dx_t, dweight);
+  Results results = {bench.read(dx), bench.read(dweight)};
+  if (wants_dx_t) results.push_back(bench.read(dx_t));
+  return results;
 }
 
 TEST("norm: a backend agrees with the reference") {
@@ -47,6 +50,21 @@ TEST("norm: a backend agrees with the reference") {
         check_close("dx", got[0], gradients[0], A, 2 * C * u * largest(gradients[0]));
         check_close("dweight", got[1], gradients[1], A, (N + 4) * u * N * largest(dy) * largest(x));
       }
+  });
+}
+
+TEST("norm: the input's gradient also comes rounded where it is wanted, and is the same") {
+  for_each_backend([](const BackendCase& backend) {
+    for (std::int64_t C : {20, 96, 2056}) {
+      const std::int64_t N = 67;
+      const Values x = accumulations(backend, N * C, 1), w = accumulations(backend, C, 2), dy = accumulations(backend, N * C, 3);
+      const Values rstd = norm_forward(backend, C, x, w)[1];
+      const Results start = {accumulations(backend, N * C, 4), accumulations(backend, C, 5)};
+      const Results alone = norm_backward(backend, C, x, w, rstd, dy, start), both = norm_backward(backend, C, x, w, rstd, dy, start, true);
+      check_equal("dx", both[0], alone[0]);
+      check_equal("dweight", both[1], alone[1]);
+      check_equal("dx_t", both[2], rounded(alone[0], backend.dtype));
+    }
   });
 }
 

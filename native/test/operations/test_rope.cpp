@@ -1,3 +1,6 @@
+#include <cstring>
+
+#include "test/operations/forest_layout.h"
 #include "test/operations/harness.h"
 
 namespace foretoken::test {
@@ -53,7 +56,7 @@ View norm_view(Workbench& bench, const Values& norm) {
   return norm.empty() ? View() : bench.input(bench.accumulation(), 1, static_cast<std::int64_t>(norm.size()), norm);
 }
 
-/// {q, k}
+/// {q, k}; what goes to pages is a test of its own.
 Results rope_forward(const BackendCase& backend, const Case& c, const Values& qkv, const Norms& norms,
                      const std::vector<std::int32_t>& positions) {
   Workbench bench(backend);
@@ -64,7 +67,7 @@ Results rope_forward(const BackendCase& backend, const Case& c, const Values& qk
   bench->rope_forward(bench.input(bench.activation(), N, width(s), qkv), norm_view(bench, norms.q),
                       norm_view(bench, norms.k), kEpsilon, bench.array(positions),
                       bench.input(bench.accumulation(), kPositions, s.head_dim, rope_table(kPositions, s.head_dim)), s,
-                      q, k);
+                      {bench.array(std::vector<std::int32_t>(positions.size() + 1, 0)), nullptr}, nullptr, q, k);
   return {bench.read(q), bench.read(k)};
 }
 
@@ -123,6 +126,52 @@ TEST("rope: a backend agrees with the reference") {
                       (D + N * c.shape.heads + 8) * unit_roundoff(A) * (1 + N * c.shape.heads) *
                           largest(upstream[i - 1]) * largest(qkv));
       }
+  });
+}
+
+TEST("rope: rotated keys and values go to the slots of their rows and nowhere else, whether k is wanted or not") {
+  for_each_backend([](const BackendCase& backend) {
+    for (const Case& c : all_cases()) {
+      const AttentionShape& s = c.shape;
+      const std::int64_t N = 5, pages = 4, cols = s.kv_heads * s.head_dim;
+      const auto positions = some_positions(3, N);
+      const Values qkv = activations(backend, N * width(s), 1);
+      const Norms weights = norms(backend, c);
+      Workbench bench(backend);
+      const std::int64_t P = bench->page_positions(), last = pages * P - 1;
+      std::vector<SlotWrite> writes;  // row 2 goes to no page, row 3 to three
+      for (const auto& [row, slot] : std::initializer_list<std::pair<int, std::int64_t>>{{0, P}, {3, last}, {1, P + 1}, {4, 3}, {3, 0}, {3, 2 * P}})
+        writes.push_back({row, static_cast<std::int32_t>(slot)});
+      const RowSlots slots = slots_by_row(writes, N);
+      const auto contents = [&](const auto& write) {
+        std::vector<std::byte> bytes(static_cast<std::size_t>(pages) * bench->page_bytes(s));
+        void* data = bench.bytes(bytes.size());
+        write(data);
+        bench->download(bytes.data(), data, bytes.size());
+        return bytes;
+      };
+      const DType T = bench.activation();
+      const auto rope = [&](View k) {
+        return contents([&](void* data) {
+          bench->rope_forward(bench.input(T, N, width(s), qkv), norm_view(bench, weights.q), norm_view(bench, weights.k), kEpsilon,
+                              bench.array(positions), bench.input(bench.accumulation(), kPositions, s.head_dim, rope_table(kPositions, s.head_dim)),
+                              s, {bench.array(slots.row_begin), bench.array(slots.slots)}, data, bench.output(T, N, s.heads * s.head_dim), k);
+        });
+      };
+      const View k = bench.output(T, N, cols);
+      const std::vector<std::byte> wanted = rope(k), unwanted = rope({});
+      Values v;
+      for (std::int64_t n = 0; n < N; ++n) {
+        const Values row = rows_of(qkv, width(s), n, 1);
+        v.insert(v.end(), row.end() - cols, row.end());
+      }
+      const Values keys = bench.read(k);
+      check_equal("k", keys, rope_forward(backend, c, qkv, weights, positions)[1]);
+      const std::vector<std::byte> plain = contents([&](void* data) { fill_pages(bench, s, keys, v, writes, data); });
+      CHECK(std::memcmp(wanted.data(), plain.data(), plain.size()) == 0);
+      CHECK(std::memcmp(unwanted.data(), plain.data(), plain.size()) == 0);
+      bench.read(k);  // checks the guards
+    }
   });
 }
 

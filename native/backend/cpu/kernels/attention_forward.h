@@ -15,15 +15,6 @@ namespace {
 /// Pages that rows with equal tables there are looked at together.
 constexpr int kPagesTogether = 4;
 
-template <typename T>
-void cache_write(const void* k, const void* v, int head_dim, int lane, void* page_of_head) {
-  constexpr int unit = kUnit<T>;
-  T* keys = (T*)page_of_head;
-  T* values = keys + head_dim * kLanes + lane / unit * unit * head_dim + lane % unit;
-  for (int d = 0; d < head_dim; d += unit) __builtin_memcpy(keys + d * kLanes + lane * unit, (const T*)k + d, sizeof(Word));
-  for (int d = 0; d < head_dim; ++d) values[d * unit] = ((const T*)v)[d];
-}
-
 /// Rows of a tile and pages that are looked at together: all the rows see these pages there.
 struct SharedPages {
   int begin_row, end_row, begin_page, end_page;

@@ -31,11 +31,13 @@ struct NormRows {
   std::int64_t dy_stride = 0;
   float* dx = nullptr;             // (rows, cols), added to
   std::int64_t dx_stride = 0;
+  void* dx_t = nullptr;            // (rows, cols) T, dx rounded, or null
+  std::int64_t dx_t_stride = 0;
   float* dweight = nullptr;        // (cols), overwritten with these rows' share
   std::int64_t rows = 0, cols = 0;
 };
 
-/// Norm and rotation of the q and k heads of some rows.
+/// Norm and rotation of the q and k heads of some rows, whose keys and values go to pages.
 struct RopeRows {
   const void* qkv = nullptr;       // (rows, (H + 2K)·D) T
   std::int64_t qkv_stride = 0;
@@ -48,8 +50,11 @@ struct RopeRows {
   int heads = 0, kv_heads = 0, head_dim = 0;
   void* q = nullptr;               // (rows, H·D) T, forward
   std::int64_t q_stride = 0;
-  void* k = nullptr;               // (rows, K·D) T
+  void* k = nullptr;               // (rows, K·D) T, or with a stride of 0 one row for all
   std::int64_t k_stride = 0;
+  const std::int32_t* row_begin = nullptr;  // (rows + 1), see CacheWrites
+  const std::int32_t* slots = nullptr;
+  void* pages = nullptr;           // page: K times keys and values (attention_forward.h), T
   const float* dq = nullptr;       // (rows, H·D), backward
   std::int64_t dq_stride = 0;
   const float* dk = nullptr;       // (rows, K·D)
@@ -181,8 +186,6 @@ struct Kernels {
   void (*swiglu_backward)(const float* dh, const void* gate, const void* up, void* dgate, void* dup,
                           std::int64_t count);
 
-  /// One key (D) or one value (D) of T into lane `lane` of the page of its head.
-  void (*cache_write)(const void* k, const void* v, int head_dim, int lane, void* page_of_head);
   void (*attention_forward)(const AttentionTile&);
   /// dq of the piece's rows, and its share of dk and dv into dpath.
   void (*attention_backward)(const AttentionPiece&);

@@ -32,12 +32,14 @@ void norm_forward(const NormRows& job) {
 }
 
 // With g = dy · w: dx += rstd · g − x · rstd³ · mean(g · x), dweight = Σ_rows dy · x · rstd, in the order of the rows
+template <typename T>
 void norm_backward(const NormRows& job) {
   for_vectors(job.cols, [&](std::int64_t i, auto lanes) { store(job.dweight + i, zero(), lanes); });
   for (std::int64_t r = 0; r < job.rows; ++r) {
     const float* x = job.x + r * job.x_stride;
     const float* dy = job.dy + r * job.dy_stride;
     float* dx = job.dx + r * job.dx_stride;
+    T* dx_t = job.dx_t ? (T*)job.dx_t + r * job.dx_t_stride : nullptr;
     const float rstd = job.rstd[r];
     const float projection = reduce(job.cols, [&](Vec total, std::int64_t i, auto lanes) {
       return fma(load(dy + i, lanes) * load(job.weight + i, lanes), load(x + i, lanes), total);
@@ -48,7 +50,9 @@ void norm_backward(const NormRows& job) {
       const Vec value = load(x + i, lanes), upstream = load(dy + i, lanes);
       store(job.dweight + i, fma(upstream * scale, value, load(job.dweight + i, lanes)), lanes);
       const Vec direct = fma(upstream * load(job.weight + i, lanes), scale, load(dx + i, lanes));
-      store(dx + i, fma(value, back, direct), lanes);
+      const Vec sum = fma(value, back, direct);
+      store(dx + i, sum, lanes);
+      if (dx_t) store(dx_t + i, sum, lanes);
     });
   }
 }

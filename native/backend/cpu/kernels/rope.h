@@ -1,6 +1,7 @@
 #pragma once
 
 #include "backend/cpu/kernels/norm.h"
+#include "backend/cpu/kernels/units.h"
 
 namespace foretoken::cpu {
 namespace {
@@ -53,6 +54,16 @@ FORETOKEN_INLINE void rope_head_backward(const float* dy, const T* x, const floa
   });
 }
 
+/// A key (D) and a value (D) into a lane of their head's page, whose layout attention_forward.h has.
+template <typename T>
+FORETOKEN_INLINE void write_lane(const T* key, const T* value, int head_dim, int lane, T* page_of_head) {
+  constexpr int unit = kUnit<T>;
+  T* values = page_of_head + head_dim * kLanes + lane / unit * unit * head_dim + lane % unit;
+  for (int d = 0; d < head_dim; d += unit)
+    __builtin_memcpy(page_of_head + d * kLanes + lane * unit, key + d, sizeof(Word));
+  for (int d = 0; d < head_dim; ++d) values[d * unit] = value[d];
+}
+
 template <typename T>
 void rope_forward(const RopeRows& job) {
   const int D = job.head_dim;
@@ -65,6 +76,12 @@ void rope_forward(const RopeRows& job) {
       rope_head_forward(qkv + h * D, job.q_norm, job.epsilon, cos_sin, D, q + h * D);
     for (int h = 0; h < job.kv_heads; ++h)
       rope_head_forward(qkv + (job.heads + h) * D, job.k_norm, job.epsilon, cos_sin, D, k + h * D);
+    const T* v = qkv + (job.heads + job.kv_heads) * D;
+    for (std::int32_t w = job.row_begin[r]; w < job.row_begin[r + 1]; ++w) {
+      const int lane = job.slots[w] % kPagePositions, page_of_head = 2 * kPagePositions * D;
+      T* page = (T*)job.pages + (std::int64_t)(job.slots[w] / kPagePositions) * job.kv_heads * page_of_head;
+      for (int h = 0; h < job.kv_heads; ++h) write_lane(k + h * D, v + h * D, D, lane, page + h * page_of_head);
+    }
   }
 }
 

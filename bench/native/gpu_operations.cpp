@@ -135,7 +135,7 @@ void Bench::memory() {
   for (std::int32_t& token : small_tokens) token %= static_cast<std::int32_t>(table.rows);
   const auto* table_tokens = array(small_tokens);
   const View dweight = a(1, C), dbias = a(1, (H + 2 * K) * D), qkv = t(N, (H + 2 * K) * D), q = t(N, H * D), k = t(N, K * D);
-  const View head_norm = a(1, D), rope = a(1024, D), gate_up = t(N, 2 * F), h = t(N, F), dh = a(N, F), dgate_up = t(N, 2 * F);
+  const View head_norm = a(1, D), rope = a(1024, D), gate_up = t(N, 2 * F), h = t(N, F), dh = t(N, F), dgate_up = t(N, 2 * F);
   const View dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D), dqkv = t(N, (H + 2 * K) * D), dnorm = a(1, D);
   moves("convert float32 to bfloat16", n * C * (4 + st), [&] { b_.convert(x, normed); });
   moves("embed forward", n * C * 8, [&] { b_.embed_forward(table_tokens, table, x); });
@@ -153,7 +153,7 @@ void Bench::memory() {
     b_.rope_backward(dq, dk, dv, qkv, head_norm, head_norm, 1e-6, positions_d, rope, shape, dqkv, dnorm, dnorm);
   });
   moves("swiglu forward", n * F * 3 * st, [&] { b_.swiglu_forward(gate_up, h); });
-  moves("swiglu backward", n * F * (4 + 4 * st), [&] { b_.swiglu_backward(dh, gate_up, dgate_up); });
+  moves("swiglu backward", n * F * 5 * st, [&] { b_.swiglu_backward(dh, gate_up, dgate_up); });
   moves("gather rows", n * C * 8, [&] { b_.gather_rows(x, rows_d, dx); });
   moves("scatter rows", n * C * 12, [&] { b_.scatter_add_rows(x, rows_d, dx); });
   buffers_.clear();
@@ -260,7 +260,7 @@ void Bench::attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t 
   Buffer store(b_, static_cast<std::size_t>(sequences * blocks) * b_.page_bytes(shape));
   const View qkv = t(N, (H + 2 * K) * D), q = t(N, H * D), k = t(N, K * D), v = qkv.slice_cols((H + K) * D, K * D);
   const View out = t(N, H * D), lse = a(N, H), nothing;
-  const View dout = a(N, H * D), dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D);
+  const View dout = t(N, H * D), dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D);
   b_.rope_forward(qkv, {}, {}, 1e-6, array(std::vector<std::int32_t>(N, 0)), a(1, D), shape, {rows_d, array(slots)}, store.data(), q, k);
   const PagedPaths paged{runs_d, sequences, length, tables_d, blocks, length};
   const PackedPaths packed{runs_d, sequences, array(trees), sequences, array(path_begin), rows_d, length};

@@ -51,6 +51,7 @@ int main(int argc, char** argv) {
     if (part == "train") {
       for (int s = 0; s < 8; ++s) forest.add(-1, random_tokens(256, V, static_cast<std::uint32_t>(s)));
       work.training_tokens = forest.size();
+      work.context_tokens = 256;
     } else {
       for (int s = 0; s < 32; ++s) sample.from.push_back(forest.add(-1, random_tokens(128, V, static_cast<std::uint32_t>(s))));
       sample.n = 4;

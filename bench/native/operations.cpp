@@ -173,12 +173,12 @@ void Bench::training() {
             [&] { b.attention_forward(q, pages.data(), paged, shape(), out, lse); });
   memory("swiglu forward", L, n * F * 3 * st, [&] { b.swiglu_forward(gate_up, h); });
 
-  const View dx = a(N, C), dy = a(N, C), dweight = a(1, C), dx_t = t(N, C), dh = a(N, F), dgate_up = t(N, 2 * F);
+  const View dx = a(N, C), dy = a(N, C), dweight = a(1, C), dx_t = t(N, C), dh = t(N, F), dgate_up = t(N, 2 * F);
   const View dq = a(N, H * D), dk = a(N, K * D), dv = a(N, K * D), dnorm = a(1, D);
-  const View dattention = a(N, H * D), dqkv = t(N, (H + 2 * K) * D);
+  const View dattention = t(N, H * D), dqkv = t(N, (H + 2 * K) * D);
   memory("convert", 1, n * C * (4 + st), [&] { b.convert(dx, dx_t); });
   memory("norm backward", 2 * L + 1, n * C * (16 + st), [&] { b.norm_backward(x, weight, rstd, dy, dx, dx_t, dweight); });
-  memory("swiglu backward", L, n * F * (4 + 4 * st), [&] { b.swiglu_backward(dh, gate_up, dgate_up); });
+  memory("swiglu backward", L, n * F * 5 * st, [&] { b.swiglu_backward(dh, gate_up, dgate_up); });
   attention("attention backward", L, pairs * H * D * 10,
             [&] { b.attention_backward(q, k, v, out, dattention, lse, packed, shape(), dq, dk, dv); });
   memory("rope and norm backward", L, n * ((H + 2 * K) * D * (4 + st) + (H + K) * D * st), [&] {

@@ -149,7 +149,7 @@ export interface MemoryPlanOptions {
   trainingTokens?: number | undefined
   /** Contexts that are continued at once; 0 (default): no sampling. */
   contexts?: number | undefined
-  /** Tokens of each. */
+  /** Tokens of each; with `newTokens` also the longest sequence that is trained on, which is else `trainingTokens`. */
   contextTokens?: number | undefined
   /** Rollouts per context, default 1. */
   rollouts?: number | undefined

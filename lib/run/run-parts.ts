@@ -83,7 +83,8 @@ export async function openParts(
 /** The most that a step may ask of memory: prompts and answers of full length, none of them sharing anything. */
 function largestWork({ method, engine, rpt, sampling, ntp, sft }: RunConfig): MemoryPlanOptions {
   if (method !== 'rpt') {
-    return { trainingTokens: Math.max(engine.batchTokens, method === 'ntp' ? ntp.maxTokens : sft.maxTokens) }
+    const longest = method === 'ntp' ? ntp.maxTokens : sft.maxTokens
+    return { trainingTokens: Math.max(engine.batchTokens, longest), contextTokens: longest }
   }
   return {
     trainingTokens: Math.max(engine.batchTokens, sampling.maxPromptTokens + sampling.maxTokens),

@@ -81,6 +81,15 @@ struct Targets {
   std::int64_t count = 0;
 };
 
+/// The most that passes through a model ask of the operations, for the memory plan.
+struct PassExtent {
+  std::int64_t rows = 0, runs = 0, longest_path = 0;
+  AttentionShape attention;
+  std::int64_t hidden = 0, feed_forward = 0, vocabulary = 0;
+  std::int64_t biased = 0;   // outputs of the widest layer with a bias and a result in T
+  bool backward = false, sampling = false;  // whether there are such passes, beside forward ones
+};
+
 /// How to draw one row's token.
 struct SampleRow {
   std::uint64_t seed = 0;
@@ -122,6 +131,8 @@ class Backend {
   /// called in between; nothing may write them until then. Forgotten when the memory is released.
   virtual void start_download(const void* /*device*/, std::size_t /*bytes*/) {}
   virtual std::size_t scratch_bytes() const = 0;       // held by the backend itself
+  /// What `scratch_bytes` of a new backend will be after such passes, at most.
+  virtual std::size_t scratch_bytes_for(const PassExtent& pass) const = 0;
   virtual std::size_t available_memory() const { return foretoken::available_memory(); }  // bytes that it could allocate now
 
   virtual void fill_zero(View x) = 0;
@@ -152,8 +163,6 @@ class Backend {
   virtual void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) = 0;
   /// dweight (O, I) A += dyᵀ · x; dy (N, O) T, x (N, I) T.
   virtual void linear_backward_weight(View dy, View x, View dweight) = 0;
-  /// Scratch that linear_backward_weight takes, for the memory plan.
-  virtual std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const = 0;
   /// dbias (1, O) A += column sums of dy (N, O) T.
   virtual void bias_backward(View dy, View dbias) = 0;
 
@@ -178,14 +187,14 @@ class Backend {
   /// lse (N, H) A = log-sum-exp of the scaled scores (empty when not needed). q (N, H·D) T.
   virtual void attention_forward(View q, const void* pages, const PagedPaths& paths, const AttentionShape& shape, View out,
                                  View lse) = 0;
-  /// dq (N, H·D) A, dk and dv (N, K·D) A, overwritten; q, k, v, out T; dout (N, H·D) A; lse (N, H) A.
+  /// dq (N, H·D) A, dk and dv (N, K·D) A, overwritten; q, k, v, out and dout (N, H·D) T; lse (N, H) A.
   virtual void attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
                                   const AttentionShape& shape, View dq, View dk, View dv) = 0;
 
   // ---- SwiGLU (arXiv 2002.05202): h = silu(gate) · up
   /// gate_up (N, 2F) T, gate in the first F columns -> h (N, F) T.
   virtual void swiglu_forward(View gate_up, View h) = 0;
-  /// dh (N, F) A, gate_up (N, 2F) T -> dgate_up (N, 2F) T.
+  /// dh (N, F) T, gate_up (N, 2F) T -> dgate_up (N, 2F) T.
   virtual void swiglu_backward(View dh, View gate_up, View dgate_up) = 0;
 
   // ---- rows

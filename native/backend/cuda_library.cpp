@@ -86,6 +86,9 @@ class LibraryBackend final : public Backend {
     cross(operations_.start_download, backend_, device, bytes);
   }
   std::size_t scratch_bytes() const override { return cross(operations_.scratch_bytes, backend_); }
+  std::size_t scratch_bytes_for(const PassExtent& pass) const override {
+    return cross(operations_.scratch_bytes_for, backend_, pass);
+  }
   std::size_t available_memory() const override { return cross(operations_.available_memory, backend_); }
   void fill_zero(View x) override { cross(operations_.fill_zero, backend_, x); }
   void convert(View from, View to) override { cross(operations_.convert, backend_, from, to); }
@@ -122,9 +125,6 @@ class LibraryBackend final : public Backend {
   }
   void linear_backward_weight(View dy, View x, View dweight) override {
     cross(operations_.linear_backward_weight, backend_, dy, x, dweight);
-  }
-  std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const override {
-    return cross(operations_.linear_scratch_bytes, backend_, outputs, inputs);
   }
   void bias_backward(View dy, View dbias) override { cross(operations_.bias_backward, backend_, dy, dbias); }
 

@@ -90,7 +90,7 @@ struct ParameterInfo {
 struct MemoryPlanOptions {
   std::int64_t training_tokens = -1;   // packed tokens of the largest micro-batch; negative: batchTokens; 0: no training
   std::int64_t contexts = 0;           // of rollouts; 0: no sampling
-  std::int64_t context_tokens = 0;
+  std::int64_t context_tokens = 0;     // with new_tokens also the longest sequence that is trained on; neither: any
   std::int64_t rollouts = 1;           // per context
   std::int64_t new_tokens = 0;         // per rollout, at most
   std::int64_t max_sequences = 0;      // decoded at once; 0: as sample() decides

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <utility>
 
 #include "engine/state.h"
 
@@ -11,15 +10,36 @@ namespace {
 // 10 MB, whatever the model.
 constexpr std::size_t kHostBytes = std::size_t{8} << 20;
 
-/// What products of one layer, or of the head, will take from the backend beside their operands.
-std::size_t training_scratch(const Engine::State& state) {
+/// Tokens of a segment, on average: a guess, on which little depends.
+constexpr std::int64_t kSegmentTokens = 8;
+
+/// Of the described work; `rows` are trained on.
+PassExtent extent_of(const Engine::State& state, const MemoryPlanOptions& options, std::int64_t rows) {
   const ModelConfig& config = state.config;
-  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-  std::size_t most = 0;
-  for (const auto& [outputs, inputs] : {std::pair{config.qkv_width(), C}, {C, config.query_width()}, {2 * F, C}, {C, F},
-                                        {config.vocab_size, C}})
-    most = std::max(most, state.backend->linear_scratch_bytes(outputs, inputs));
-  return most;
+  const std::int64_t sequence = options.context_tokens + options.new_tokens;
+  PassExtent work;
+  work.attention.heads = static_cast<int>(config.num_heads);
+  work.attention.kv_heads = static_cast<int>(config.num_kv_heads);
+  work.attention.head_dim = static_cast<int>(config.head_dim);
+  work.hidden = config.hidden_size;
+  work.feed_forward = config.intermediate_size;
+  work.vocabulary = config.vocab_size;
+  work.biased = std::max(config.qkv_bias ? config.qkv_width() : 0, config.mlp_bias ? 2 * config.intermediate_size : 0);
+  work.backward = rows > 0;
+  work.sampling = options.contexts > 0;
+  if (work.backward) {
+    work.rows = rows;
+    work.runs = rows / kSegmentTokens + 1;
+    work.longest_path = sequence > 0 ? std::min(rows, sequence) : rows;
+  }
+  if (work.sampling) {
+    const SamplingRows sampling(state, options.contexts, options.rollouts, options.max_sequences);
+    work.rows = std::max(work.rows, sampling.rows);
+    work.runs = std::max(work.runs, sampling.head_rows);
+    work.longest_path = std::max(work.longest_path, sequence);
+  }
+  work.longest_path = std::min(work.longest_path, config.max_position_embeddings);
+  return work;
 }
 
 }  // namespace
@@ -46,7 +66,8 @@ std::vector<MemoryItem> Engine::memory_plan(const MemoryPlanOptions& options) co
   const std::size_t sampling = options.contexts > 0 ? sampling_bytes(state, options) : 0;
   // One block serves both: activations and the key/value store never live at once.
   plan.push_back({"activations and key/value store", std::max({training, sampling, state.work.bytes()})});
-  plan.push_back({"backend scratch", std::max(state.backend->scratch_bytes(), trains ? training_scratch(state) : 0)});
+  const std::size_t scratch = trains || sampling > 0 ? state.backend->scratch_bytes_for(extent_of(state, options, rows)) : 0;
+  plan.push_back({"backend scratch", std::max(state.backend->scratch_bytes(), scratch)});
   plan.push_back({"code, stacks and host tables", kHostBytes});
   return plan;
 }

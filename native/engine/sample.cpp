@@ -37,19 +37,14 @@ void validate(const SampleOptions& options, const TokenForest& forest, std::int6
   require(std::find(banned.begin(), banned.end(), false) != banned.end(), "every token is banned");
 }
 
-/// Rows that go through the network at once, and how many of them get logits.
-struct SamplingRows {
-  std::int64_t sequences, rows, head_rows;
-
-  SamplingRows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts, std::int64_t max_sequences) {
-    const std::int64_t prefill = state.options.batch_tokens;
-    sequences = std::min(contexts * rollouts, max_sequences > 0 ? max_sequences : prefill);
-    rows = std::max(prefill, sequences);
-    head_rows = std::max(sequences, contexts);
-  }
-};
-
 }  // namespace
+
+SamplingRows::SamplingRows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts, std::int64_t max_sequences) {
+  const std::int64_t prefill = state.options.batch_tokens;
+  sequences = std::min(contexts * rollouts, max_sequences > 0 ? max_sequences : prefill);
+  rows = std::max(prefill, sequences);
+  head_rows = std::max(sequences, contexts);
+}
 
 std::size_t sampling_bytes(const Engine::State& state, const MemoryPlanOptions& options) {
   AttentionShape shape;

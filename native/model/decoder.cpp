@@ -65,10 +65,10 @@ void Decoder::Gradients::lay_out(Arena& arena, const Backend& backend, const Mod
   const DType T = backend.activation_dtype(), A = backend.accumulation_dtype();
   const std::int64_t C = config.hidden_size, F = config.intermediate_size;
   if (T != A) dx_t = arena.matrix(T, rows, C);
-  dh = arena.matrix(A, rows, F);
+  dh = arena.matrix(T, rows, F);
   dgate_up = arena.matrix(T, rows, 2 * F);
   dnormed = arena.matrix(A, rows, C);
-  dattention = arena.matrix(A, rows, config.query_width());
+  dattention = arena.matrix(T, rows, config.query_width());
   dq = arena.matrix(A, rows, config.query_width());
   dk = arena.matrix(A, rows, config.kv_width());
   dv = arena.matrix(A, rows, config.kv_width());

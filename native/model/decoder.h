@@ -75,10 +75,10 @@ class Decoder {
   /// Buffers of the backward pass, shared by all layers.
   struct Gradients {
     View dx_t;       // (N, C) T: the residual stream's gradient rounded for products; empty where T is A
-    View dh;         // (N, F) A
+    View dh;         // (N, F) T
     View dgate_up;   // (N, 2F) T
     View dnormed;    // (N, C) A
-    View dattention; // (N, H·D) A
+    View dattention; // (N, H·D) T
     View dq, dk, dv; // (N, H·D), (N, K·D), (N, K·D) A
     View dqkv;       // (N, (H + 2K)·D) T
     void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows);

@@ -91,7 +91,6 @@ void CpuBackend::attention_forward(View q, const void* pages, const PagedPaths& 
 // shares are added afterwards: in the same order, hence with the same bits.
 void CpuBackend::attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
                                     const AttentionShape& shape, View dq, View dk, View dv) {
-  constexpr std::int32_t kPieceRows = 256;
   fill_zero(dk);
   fill_zero(dv);
   query_runs_.clear();
@@ -115,7 +114,7 @@ void CpuBackend::attention_backward(View q, View k, View v, View out, View dout,
   whole.v_stride = v.stride;
   whole.out = out.data;
   whole.out_stride = out.stride;
-  whole.dout = dout.as<float>();
+  whole.dout = dout.data;
   whole.dout_stride = dout.stride;
   whole.lse = lse.as<float>();
   whole.lse_stride = lse.stride;
@@ -132,7 +131,7 @@ void CpuBackend::attention_backward(View q, View k, View v, View out, View dout,
 
   const std::int64_t heads = shape.kv_heads, threads = team_.size();
   const bool by_trees = paths.trees_count * heads >= 4 * threads || threads == 1;
-  const std::int64_t at_once = by_trees ? threads : 4 * threads;  // shares that are held
+  const std::int64_t at_once = by_trees ? threads : attention_paths_at_once(threads);  // shares that are held
   const std::int64_t path_floats = attention_path_floats(paths.longest_path, shape.head_dim);
   const std::int64_t floats = attention_backward_scratch(paths.longest_path, shape.head_dim);
   float* shares = scratch(1, at_once * path_floats + threads * floats);

@@ -67,10 +67,6 @@ void CpuBackend::linear_backward_weight(View dy, View x, View dweight) {
                     dweight.as<float>(), dweight.stride);
 }
 
-std::size_t CpuBackend::linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const {
-  return GradientWorkspace::bytes_for(matmul_, dtype_, team_.size(), outputs, inputs);
-}
-
 void CpuBackend::bias_backward(View dy, View dbias) {
   constexpr std::int64_t band = 64;
   team_.parallel_for((dy.cols + band - 1) / band, [&](std::int64_t task, int) {

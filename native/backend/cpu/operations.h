@@ -12,6 +12,18 @@
 
 namespace foretoken::cpu {
 
+/// Floats that each thread takes to draw a token.
+std::int64_t sample_scratch(std::int64_t vocabulary);
+
+/// Paths of a tree whose gradients attention's backward pass holds at the same time, at most.
+inline std::int64_t attention_paths_at_once(std::int64_t threads) { return threads == 1 ? 1 : 4 * threads; }
+
+/// Rows that attention's backward pass takes of a run at a time.
+inline constexpr std::int32_t kPieceRows = 256;
+
+/// Elements that sum_squares adds up at a time.
+inline constexpr std::int64_t kSquaresPiece = 4096;
+
 /// The CPU backend: cuts every operation into tasks for the thread team and gives each to a kernel.
 ///
 /// How rows are cut into tasks never shows in a result: rows are independent of each other, and sums over rows go over
@@ -31,6 +43,7 @@ class CpuBackend final : public Backend {
   void download(void* host, const void* device, std::size_t bytes) override;
   void synchronize() override {}
   std::size_t scratch_bytes() const override;
+  std::size_t scratch_bytes_for(const PassExtent& pass) const override;
   void fill_zero(View x) override;
   void convert(View from, View to) override;
 
@@ -45,7 +58,6 @@ class CpuBackend final : public Backend {
   void linear_forward(View x, const Weight& weight, View bias, View residual, View y) override;
   void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) override;
   void linear_backward_weight(View dy, View x, View dweight) override;
-  std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const override;
   void bias_backward(View dy, View dbias) override;
 
   void rope_forward(View qkv, View q_norm, View k_norm, double epsilon, const std::int32_t* positions, View rope,

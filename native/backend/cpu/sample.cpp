@@ -107,9 +107,11 @@ std::int32_t draw(const Kernels& kernels, const SampleRow& row, const float* log
 
 }  // namespace
 
+std::int64_t sample_scratch(std::int64_t vocabulary) { return 3 * vocabulary + chunks_of(vocabulary); }
+
 void CpuBackend::sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
                         std::int32_t* tokens, View logprobs) {
-  const std::int64_t V = logits.cols, floats = 3 * V + chunks_of(V);
+  const std::int64_t V = logits.cols, floats = sample_scratch(V);
   float* scratch_memory = scratch(team_.size(), floats);
   team_.parallel_for(logits.rows, [&](std::int64_t n, int worker) {
     float* base = scratch_memory + worker * floats;

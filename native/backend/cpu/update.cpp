@@ -49,7 +49,7 @@ void adamw_in_float64(const AdamWRange& range, DType master, DType moments, cons
 
 // Pieces of 4096 elements of a row (of the whole, where it is contiguous), added in order.
 void CpuBackend::sum_squares(View x, double* sum) {
-  constexpr std::int64_t piece = 4096;
+  constexpr std::int64_t piece = kSquaresPiece;
   const std::int64_t rows = x.contiguous() ? 1 : x.rows, cols = x.contiguous() ? x.elements() : x.cols;
   const std::int64_t pieces = (cols + piece - 1) / piece;
   double* sums = reinterpret_cast<double*>(scratch(rows * pieces, 2));

@@ -28,11 +28,11 @@ FORETOKEN_KERNEL void run_tiles_kernel(const Run* runs, std::int64_t count, int 
   if (thread_index() == kThreads - 1) tiles[count] = before;
 }
 
-// delta = Σ dout · out with dout rounded to T, and the rounded dout itself (N · H, row) where it is wanted. Four lanes share
-// a row and head, a lane takes every fourth chunk in order, then pairs of lanes are added.
+// delta = Σ dout · out. Four lanes share a row and head, a lane takes every fourth chunk in order, then pairs of lanes are
+// added.
 template <typename T>
-FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const float> dout, std::int64_t items, int heads,
-                                             int head_dim, T* rounded, int row, float* delta) {
+FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const T> dout, std::int64_t items, int heads,
+                                             int head_dim, float* delta) {
   const std::int64_t item = global_index() / kQuad;
   const bool there = item < items, whole = head_dim % kChunk == 0;
   const std::int64_t n = item / heads, h = item % heads;
@@ -42,8 +42,7 @@ FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const f
     load_chunk(dout.row(n) + h * head_dim + d, head_dim - d, dout.aligned && whole, upstream);
     load_chunk(out.row(n) + h * head_dim + d, head_dim - d, out.aligned && whole, result);
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) sum = fmaf(widen(narrow<T>(upstream[i])), result[i], sum);
-    if (rounded) store_chunk(rounded + item * row + d, row - d, true, upstream);
+    for (int i = 0; i < kChunk; ++i) sum = fmaf(upstream[i], result[i], sum);
   }
   sum += shuffle_xor(sum, 1);
   sum += shuffle_xor(sum, 2);
@@ -52,6 +51,15 @@ FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const f
 
 }  // namespace
 
+template <typename T>
+std::size_t attention_backward_bytes(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count) {
+  const KeyScratch keys = key_scratch<T>(shape, rows, runs_count);
+  const std::int64_t words = keys.sums_floats + rows * shape.heads + 2 * (runs_count + 1) + 2 * keys.most_tiles + 1;
+  return static_cast<std::size_t>(words) * sizeof(float);
+}
+template std::size_t attention_backward_bytes<float>(const AttentionShape&, std::int64_t, std::int64_t);
+template std::size_t attention_backward_bytes<BFloat16>(const AttentionShape&, std::int64_t, std::int64_t);
+
 std::int64_t launch_run_tiles(Device& device, const PackedPaths& paths, std::int64_t rows, int per_row, int tile_rows,
                               std::int32_t* tiles) {
   FORETOKEN_LAUNCH(device, run_tiles_kernel, (Grid{1, kThreads}), paths.runs, paths.runs_count, per_row, tile_rows, tiles);
@@ -59,39 +67,25 @@ std::int64_t launch_run_tiles(Device& device, const PackedPaths& paths, std::int
 }
 
 // With p_j = exp(s_j − lse) and delta = dout · out: ds_j = scale · p_j · (dout · v_j − delta), dq = Σ ds_j · k_j,
-// dk_j = Σ ds_j · q, dv_j = Σ p_j · dout. p, ds and dout are rounded to T before they are multiplied. dq is computed by
+// dk_j = Σ ds_j · q, dv_j = Σ p_j · dout. p and ds are rounded to T before they are multiplied. dq is computed by
 // blocks of queries and dk, dv by blocks of keys, both from the scores, so that no two blocks add to the same number.
 void CudaBackend::attention_backward(View q, View k, View v, View out, View dout, View lse, const PackedPaths& paths,
                                      const AttentionShape& shape, View dq, View dk, View dv) {
   if (paths.runs_count == 0) return;
   with_type(dtype_, [&](auto t) {
     using T = decltype(t);
-    constexpr bool rounds = sizeof(T) != sizeof(float);
-    const int row = (shape.head_dim + kChunk - 1) / kChunk * kChunk;
-    const std::int64_t items = q.rows * shape.heads;
-    const std::int64_t tiles_count = paths.runs_count + 1;
+    const std::int64_t items = q.rows * shape.heads, tiles_count = paths.runs_count + 1;
     KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count);
-    const std::size_t rounded_bytes = rounds ? static_cast<std::size_t>(items * row) * sizeof(T) : 0;
-    const std::int64_t words = keys.sums_floats + items + 2 * tiles_count + 2 * keys.most_tiles + 1;
-    std::byte* memory = static_cast<std::byte*>(scratch(rounded_bytes + static_cast<std::size_t>(words) * sizeof(float)));
-    T* rounded = rounds ? reinterpret_cast<T*>(memory) : nullptr;
-    keys.sums = reinterpret_cast<float*>(memory + rounded_bytes);
+    keys.sums = static_cast<float*>(scratch(attention_backward_bytes<T>(shape, q.rows, paths.runs_count)));
     float* delta = keys.sums + keys.sums_floats;
     std::int32_t* tiles = reinterpret_cast<std::int32_t*>(delta + items);
     keys.tiles = tiles + tiles_count;
     keys.items = keys.tiles + tiles_count;
     keys.slots = keys.items + keys.most_tiles + 1;
     FORETOKEN_LAUNCH(*device_, (attention_delta_kernel<T>), (Grid{(items * kQuad + kThreads - 1) / kThreads, kThreads}),
-                     matrix<const T>(out), matrix<const float>(dout), items, shape.heads, shape.head_dim, rounded, row, delta);
-
-    BackwardCall<T> call{matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), {}, row, matrix<const float>(lse), delta,
-                         paths, shape, nullptr};
-    if constexpr (rounds) {
-      call.upstream = {rounded, std::int64_t{shape.heads} * row, true};
-    } else {
-      call.upstream = matrix<const T>(dout);
-      call.upstream_head = shape.head_dim;
-    }
+                     matrix<const T>(out), matrix<const T>(dout), items, shape.heads, shape.head_dim, delta);
+    const BackwardCall<T> call{matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), matrix<const T>(dout),
+                               matrix<const float>(lse), delta, paths, shape, nullptr};
     launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
     launch_attention_backward_kv(*device_, call, q.rows, keys, matrix<float>(dk), matrix<float>(dv));
   });

@@ -17,9 +17,7 @@ FORETOKEN_DEVICE std::int64_t last_not_after(const std::int32_t* begins, std::in
 /// What the kernels of attention_backward are given.
 template <typename T>
 struct BackwardCall {
-  Matrix<const T> q, k, v;
-  Matrix<const T> upstream;   // dout rounded to T, head h from column h · upstream_head on
-  int upstream_head;
+  Matrix<const T> q, k, v, upstream;  // upstream: dout
   Matrix<const float> lse;
   const float* delta;         // (N, H)
   PackedPaths paths;
@@ -51,6 +49,10 @@ struct KeyScratch {
 /// How much of it; the pointers are the caller's to set.
 template <typename T>
 KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count);
+
+/// All scratch of attention_backward.
+template <typename T>
+std::size_t attention_backward_bytes(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count);
 
 /// dq, dk and dv, overwritten; `rows` is N. tiles: (runs_count + 1) of scratch.
 template <typename T>

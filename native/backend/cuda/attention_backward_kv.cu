@@ -206,9 +206,9 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((KeyShape<T, Columns>::kThreads))
     load_rows<Columns>(to, queries, D, call.whole(call.q, D), call.q.data, [&](int i) {
       return step.begin + i < step.end ? call.q.row(row_of(i)) + head_of(i) * D : nullptr;
     });
-    load_rows<Columns>(to + queries * stride, queries, D, call.whole(call.upstream, call.upstream_head), call.upstream.data,
+    load_rows<Columns>(to + queries * stride, queries, D, call.whole(call.upstream, D), call.upstream.data,
                        [&](int i) {
-      return step.begin + i < step.end ? call.upstream.row(row_of(i)) + head_of(i) * call.upstream_head : nullptr;
+      return step.begin + i < step.end ? call.upstream.row(row_of(i)) + head_of(i) * D : nullptr;
     });
     if (thread_index() < queries) {
       const int i = thread_index();

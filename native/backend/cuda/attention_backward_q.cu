@@ -49,8 +49,8 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((QueryShape<T, Columns>::kThreads))
   load_rows<Columns>(queries, Shape::kRows, D, call.whole(call.q, D), call.q.data, [&](int r) {
     return r < tile.rows ? call.q.row(tile.batch_row(r)) + tile.head(r) * D : nullptr;
   });
-  load_rows<Columns>(upstream, Shape::kRows, D, call.whole(call.upstream, call.upstream_head), call.upstream.data, [&](int r) {
-    return r < tile.rows ? call.upstream.row(tile.batch_row(r)) + tile.head(r) * call.upstream_head : nullptr;
+  load_rows<Columns>(upstream, Shape::kRows, D, call.whole(call.upstream, D), call.upstream.data, [&](int r) {
+    return r < tile.rows ? call.upstream.row(tile.batch_row(r)) + tile.head(r) * D : nullptr;
   });
   load_step(first, 0);
   commit_copies();

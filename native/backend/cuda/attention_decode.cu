@@ -194,18 +194,26 @@ int columns_of(int head_dim) {
   return result;
 }
 
-std::int64_t pages_of(const PagedPaths& paths) { return (paths.longest_path + kPagePositions - 1) / kPagePositions; }
+std::int64_t pages_of(std::int64_t longest_path) { return (longest_path + kPagePositions - 1) / kPagePositions; }
+
+constexpr std::int64_t kMostPartialFloats = 16 << 20;
 
 }  // namespace
 
 DecodePlan plan_attention_decode(const Device& device, const PagedPaths& paths, const AttentionShape& shape) {
-  constexpr std::int64_t most_floats = 16 << 20;
   const int group = shape.heads / shape.kv_heads;
   const std::int64_t items = paths.runs_count * row_tiles(group) * shape.kv_heads;
-  const std::int64_t floats = items * pages_of(paths) * Partials::page_floats(columns_of(shape.head_dim));
-  if (paths.longest_run > 1 || items == 0 || items >= device.multiprocessors() || floats > most_floats) return {1, 0};
-  const std::int64_t splits = std::min<std::int64_t>(pages_of(paths), 2 * device.multiprocessors() / items);
+  const std::int64_t pages = pages_of(paths.longest_path), floats = items * pages * Partials::page_floats(columns_of(shape.head_dim));
+  if (paths.longest_run > 1 || items == 0 || items >= device.multiprocessors() || floats > kMostPartialFloats) return {1, 0};
+  const std::int64_t splits = std::min<std::int64_t>(pages, 2 * device.multiprocessors() / items);
   return splits <= 1 ? DecodePlan{1, 0} : DecodePlan{static_cast<int>(splits), floats};
+}
+
+std::int64_t most_partial_floats(const Device& device, std::int64_t runs, std::int64_t longest_path, const AttentionShape& shape) {
+  const std::int64_t run_items = row_tiles(shape.heads / shape.kv_heads) * shape.kv_heads, pages = pages_of(longest_path);
+  const std::int64_t items = std::min(runs, (device.multiprocessors() - 1) / run_items) * run_items;
+  if (pages < 2) return 0;
+  return std::min(kMostPartialFloats, items * pages * Partials::page_floats(columns_of(shape.head_dim)));
 }
 
 template <typename T>
@@ -213,7 +221,7 @@ void launch_attention_decode(Device& device, const ForwardCall<T>& call, float* 
   const std::int64_t items = call.paths.runs_count * row_tiles(call.group());
   with_columns(call.shape.head_dim, [&](auto columns) {
     constexpr int count = decltype(columns)::value;
-    const Partials parts{splits > 1 ? partials : nullptr, pages_of(call.paths), count, splits};
+    const Partials parts{splits > 1 ? partials : nullptr, pages_of(call.paths.longest_path), count, splits};
     FORETOKEN_LAUNCH(device, (attention_decode_kernel<T, count>),
                      (Grid{items * splits, kAttentionThreads, DecodeShape<T, count>::kSharedBytes, call.shape.kv_heads}), call, parts);
     if (splits > 1)

@@ -53,5 +53,7 @@ struct DecodePlan {
   std::int64_t partial_floats;
 };
 DecodePlan plan_attention_decode(const Device& device, const PagedPaths& paths, const AttentionShape& shape);
+/// The most partial_floats of any plan for up to so many runs and positions.
+std::int64_t most_partial_floats(const Device& device, std::int64_t runs, std::int64_t longest_path, const AttentionShape& shape);
 
 }  // namespace foretoken::cuda

@@ -32,6 +32,9 @@ class CudaBackend final : public Backend {
   std::size_t available_memory() const override { return device_->available_memory(); }
   void fill_zero(View x) override;
 
+  // scratch.cu
+  std::size_t scratch_bytes_for(const PassExtent& pass) const override;
+
   // convert.cu
   void convert(View from, View to) override;
 
@@ -50,7 +53,6 @@ class CudaBackend final : public Backend {
   void linear_forward(View x, const Weight& weight, View bias, View residual, View y) override;
   void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) override;
   void linear_backward_weight(View dy, View x, View dweight) override;
-  std::size_t linear_scratch_bytes(std::int64_t outputs, std::int64_t inputs) const override;
 
   // column_sums.cu
   void bias_backward(View dy, View dbias) override;

@@ -48,11 +48,11 @@ struct Crossing<R (Backend::*)(A...) noexcept> : Crossing<R (Backend::*)(A...)> 
   EACH(asynchronous) EACH(start_download) EACH(select_tokens)                                                        \
   EACH(available_memory) EACH(fill_zero) EACH(convert) EACH(embed_forward) EACH(embed_backward) EACH(norm_forward)   \
   EACH(norm_backward) EACH(weight_bytes) EACH(pack_weight) EACH(linear_forward) EACH(linear_backward_input)          \
-  EACH(linear_backward_weight) EACH(linear_scratch_bytes) EACH(bias_backward) EACH(rope_forward)                     \
+  EACH(linear_backward_weight) EACH(scratch_bytes_for) EACH(bias_backward) EACH(rope_forward)                        \
   EACH(rope_backward) EACH(page_positions) EACH(page_bytes) EACH(cache_copy)                                         \
   EACH(attention_forward) EACH(attention_backward) EACH(swiglu_forward) EACH(swiglu_backward) EACH(gather_rows)      \
-  EACH(scatter_add_rows) EACH(logprob_forward) EACH(logprob_backward) EACH(sample) EACH(sum_squares) EACH(clip_norm) EACH(adamw)     \
-  EACH(average)
+  EACH(scatter_add_rows) EACH(logprob_forward) EACH(logprob_backward) EACH(sample) EACH(sum_squares) EACH(clip_norm) \
+  EACH(adamw) EACH(average)
 
 /// The library's functions; lives as long as the library.
 struct Operations {

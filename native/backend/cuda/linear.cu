@@ -60,8 +60,4 @@ void CudaBackend::linear_backward_weight(View dy, View x, View dweight) {
   multiply({Product::Kind::BackwardWeight, dy, x, dweight, View(), dweight});
 }
 
-std::size_t CudaBackend::linear_scratch_bytes(std::int64_t, std::int64_t) const {
-  return library_ ? library_->workspace_bytes() : 0;
-}
-
 }  // namespace foretoken::cuda

@@ -1,4 +1,5 @@
 #include "backend/clip_scale.h"
+#include "backend/cuda/column_sums.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/launch.h"
 #include "backend/cuda/device/reduce.h"
@@ -7,7 +8,7 @@ namespace foretoken::cuda {
 
 namespace {
 
-constexpr std::int64_t kPiece = 8192;  // elements of a row that a block adds up
+constexpr std::int64_t kPiece = kSquaresPiece;
 constexpr int kThreads = 256;
 
 // sums[piece] = Σ x² in float64, where the squares of float32 are exact: a thread's elements in order, then reduce_block.

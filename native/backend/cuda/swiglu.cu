@@ -21,9 +21,9 @@ FORETOKEN_KERNEL void swiglu_forward_kernel(Matrix<const T> gate, Matrix<const T
   });
 }
 
-// dgate = dh · up · σ(g) · (1 + g · (1 − σ(g))), dup = dh · silu(g). Moves N·F float32 and 4 N·F elements.
+// dgate = dh · up · σ(g) · (1 + g · (1 − σ(g))), dup = dh · silu(g). Moves 5 N·F elements.
 template <typename T>
-FORETOKEN_KERNEL void swiglu_backward_kernel(Matrix<const float> dh, Matrix<const T> gate, Matrix<const T> up,
+FORETOKEN_KERNEL void swiglu_backward_kernel(Matrix<const T> dh, Matrix<const T> gate, Matrix<const T> up,
                                              Matrix<T> dgate, Matrix<T> dup, Chunks chunks) {
   for_chunks(chunks, [&](std::int64_t n, std::int64_t f, std::int64_t count) {
     float d[kChunk], g[kChunk], u[kChunk];
@@ -57,7 +57,7 @@ void CudaBackend::swiglu_backward(View dh, View gate_up, View dgate_up) {
   const Chunks chunks = Chunks::of(dh.rows, F, false);
   with_type(dtype_, [&](auto t) {
     using T = decltype(t);
-    FORETOKEN_LAUNCH(*device_, (swiglu_backward_kernel<T>), chunks.grid(), matrix<const float>(dh),
+    FORETOKEN_LAUNCH(*device_, (swiglu_backward_kernel<T>), chunks.grid(), matrix<const T>(dh),
                      matrix<const T>(gate_up.slice_cols(0, F)), matrix<const T>(gate_up.slice_cols(F, F)),
                      matrix<T>(dgate_up.slice_cols(0, F)), matrix<T>(dgate_up.slice_cols(F, F)), chunks);
   });

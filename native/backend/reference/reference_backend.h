@@ -21,6 +21,7 @@ class ReferenceBackend final : public Backend {
   void download(void* host, const void* device, std::size_t bytes) override;
   void synchronize() override {}
   std::size_t scratch_bytes() const override { return 0; }
+  std::size_t scratch_bytes_for(const PassExtent&) const override { return 0; }
   void fill_zero(View x) override;
   void convert(View from, View to) override;
 
@@ -39,7 +40,6 @@ class ReferenceBackend final : public Backend {
   void linear_forward(View x, const Weight& weight, View bias, View residual, View y) override;
   void linear_backward_input(View dy, const Weight& weight, View dx, bool accumulate) override;
   void linear_backward_weight(View dy, View x, View dweight) override;
-  std::size_t linear_scratch_bytes(std::int64_t, std::int64_t) const override { return 0; }
   void bias_backward(View dy, View dbias) override;
 
   // rope.cpp

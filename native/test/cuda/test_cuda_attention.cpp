@@ -15,7 +15,7 @@ struct Inputs {
 Inputs some_inputs(const AttentionShape& shape, std::int64_t N, DType dtype) {
   const std::int64_t q = N * shape.heads * shape.head_dim, kv = N * shape.kv_heads * shape.head_dim;
   return {rounded(normal(q, 1), dtype), rounded(normal(kv, 2), dtype), rounded(normal(kv, 3), dtype),
-          rounded(normal(q, 4), DType::Float32)};
+          rounded(normal(q, 4), dtype)};
 }
 
 /// The forest in one backend's memory, keys and values in pages.
@@ -51,7 +51,7 @@ struct Placed {
                             static_cast<std::int64_t>(layout.trees.size()) - 1, bench.array(layout.path_begin),
                             bench.array(layout.path_rows), layout.longest_path};
     bench->attention_backward(q, k, v, bench.input(bench.activation(), q.rows, q.cols, forward[0]),
-                              bench.input(A, q.rows, q.cols, dout), bench.input(A, q.rows, shape.heads, forward[1]), paths,
+                              bench.input(bench.activation(), q.rows, q.cols, dout), bench.input(A, q.rows, shape.heads, forward[1]), paths,
                               shape, dq, dk, dv);
     return {bench.read(dq), bench.read(dk), bench.read(dv)};
   }

@@ -98,7 +98,7 @@ Results attention_backward(const BackendCase& backend, const AttentionShape& sha
                           layout.longest_path};
   bench->attention_backward(bench.input(T, N, q_cols, inputs.q), bench.input(T, N, kv_cols, inputs.k),
                             bench.input(T, N, kv_cols, inputs.v), bench.input(T, N, q_cols, forward[0]),
-                            bench.input(A, N, q_cols, dout), bench.input(A, N, shape.heads, forward[1]), paths, shape,
+                            bench.input(T, N, q_cols, dout), bench.input(A, N, shape.heads, forward[1]), paths, shape,
                             dq, dk, dv);
   return {bench.read(dq), bench.read(dk), bench.read(dv)};
 }
@@ -138,7 +138,7 @@ Expected expected_of(const BackendCase& backend, const AttentionShape& shape, co
   const double noise = 8 * unit_roundoff(A), factor_noise = std::max(noise, unit_roundoff(backend.dtype));
   Expected e;
   e.inputs = some_inputs(shape, N, backend.dtype);
-  e.dout = rounded(normal(N * shape.heads * shape.head_dim, 4), A);
+  e.dout = rounded(normal(N * shape.heads * shape.head_dim, 4), backend.dtype);
   const Inputs moved = {disturbed(e.inputs.q, 5, noise), disturbed(e.inputs.k, 6, noise),
                         disturbed(e.inputs.v, 7, factor_noise)};
   const Inputs moved_factors = {disturbed(e.inputs.q, 5, factor_noise), disturbed(e.inputs.k, 6, factor_noise), moved.v};
@@ -286,7 +286,7 @@ TEST("attention: nothing depends on the number of threads") {
       for (const SmallForest& forest : kForests) {
         const Inputs inputs = some_inputs(shape, rows_in(forest), backend.dtype);
         const Results forward = attention_forward(backend, shape, forest, inputs);
-        const Values dout = accumulations(backend, rows_in(forest) * shape.heads * shape.head_dim, 4);
+        const Values dout = activations(backend, rows_in(forest) * shape.heads * shape.head_dim, 4);
         for (const Values& values : forward) all.push_back(values);
         for (const Values& values : attention_backward(backend, shape, forest, inputs, forward, dout))
           all.push_back(values);

@@ -15,7 +15,7 @@ Values swiglu_backward(const BackendCase& backend, std::int64_t F, const Values&
   Workbench bench(backend);
   const std::int64_t N = static_cast<std::int64_t>(gate_up.size()) / (2 * F);
   const View dgate_up = bench.output(bench.activation(), N, 2 * F);
-  bench->swiglu_backward(bench.input(bench.accumulation(), N, F, dh),
+  bench->swiglu_backward(bench.input(bench.activation(), N, F, dh),
                          bench.input(bench.activation(), N, 2 * F, gate_up), dgate_up);
   return bench.read(dgate_up);
 }
@@ -25,7 +25,7 @@ TEST("swiglu: a backend agrees with the reference") {
     const double u = unit_roundoff(accumulation_of(backend));
     for (std::int64_t F : {1, 8, 20, 96, 257})
       for (std::int64_t N : {0, 1, 6, 50}) {
-        const Values gate_up = activations(backend, N * 2 * F, 1, 4), dh = accumulations(backend, N * F, 2);
+        const Values gate_up = activations(backend, N * 2 * F, 1, 4), dh = activations(backend, N * F, 2);
         const Values expected = swiglu_forward(reference_case(), F, gate_up);
         check_close("h", swiglu_forward(backend, F, gate_up), expected, backend.dtype, 16 * u * largest(expected));
         const Values gradient = swiglu_backward(reference_case(), F, dh, gate_up);
@@ -56,7 +56,7 @@ TEST("swiglu: the reference's gradient is that of finite differences") {
 TEST("swiglu: a row's bits depend on neither batch nor threads") {
   for_each_backend([](const BackendCase& backend) {
     const std::int64_t N = 21, F = 45;
-    const Values gate_up = activations(backend, N * 2 * F, 1), dh = accumulations(backend, N * F, 2);
+    const Values gate_up = activations(backend, N * 2 * F, 1), dh = activations(backend, N * F, 2);
     check_rows_independent("h", N, F, [&](std::int64_t begin, std::int64_t count) {
       return swiglu_forward(backend, F, rows_of(gate_up, 2 * F, begin, count));
     });
@@ -66,7 +66,7 @@ TEST("swiglu: a row's bits depend on neither batch nor threads") {
   });
   check_same_in_family("swiglu", [](const BackendCase& backend) {
     const std::int64_t N = 90, F = 200;
-    const Values gate_up = activations(backend, N * 2 * F, 1), dh = accumulations(backend, N * F, 2);
+    const Values gate_up = activations(backend, N * 2 * F, 1), dh = activations(backend, N * F, 2);
     return Results{swiglu_forward(backend, F, gate_up), swiglu_backward(backend, F, dh, gate_up)};
   });
 }

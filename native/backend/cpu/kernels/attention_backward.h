@@ -5,8 +5,9 @@
 // With p_j = exp(s_j − lse) and δ = dout · out: dv_j += p_j · dout, ds_j = scale · p_j · (dout · v_j − δ),
 // dq += ds_j · k_j, dk_j += ds_j · q.
 //
-// p, ds, dout and what they are multiplied by are rounded to T first. Orders of sums: dq over positions; dk and dv of a piece over its rows and, within a row, its query heads. Pieces are
-// added in the order of the tree's runs. All are functions of the tree alone.
+// p and ds are rounded to T before they are multiplied. Orders of sums: dq over positions; dk and dv of a piece over its
+// rows and, within a row, its query heads. Pieces are added in the order of the tree's runs. All are functions of the tree
+// alone.
 
 namespace foretoken::cpu {
 namespace {
@@ -22,11 +23,11 @@ FORETOKEN_INLINE std::int64_t path_positions(const AttentionPiece& piece) {
   return padded(piece.run.position + piece.run.count) - path_base(piece);
 }
 
-/// rows (unit of (D)) of `Source` or null, for zeros -> (Dp) units, rounded to T.
-template <typename T, typename Source>
-FORETOKEN_INLINE void pair_rows(const Source* const* rows, int D, std::int64_t Dp, T* units) {
+/// rows (unit of (D)) or null, for zeros -> (Dp) units.
+template <typename T>
+FORETOKEN_INLINE void pair_rows(const T* const* rows, int D, std::int64_t Dp, T* units) {
   for (std::int64_t d = 0; d < Dp; d += kLanes) {
-    const auto values = [&](const Source* row) {
+    const auto values = [&](const T* row) {
       if (row == nullptr || d >= D) return zero();
       return d + kLanes <= D ? load(row + d) : load(row + d, Part{(int)(D - d)});
     };
@@ -130,13 +131,13 @@ void attention_backward(const AttentionPiece& piece) {
       const int queries = rows * heads, whole_units = (queries + unit - 1) / unit * unit;
       float delta[kGradientTile], lse[kGradientTile];
       const T* q_of[kGradientTile] = {};
-      const float* upstream_of[kGradientTile] = {};
+      const T* upstream_of[kGradientTile] = {};
       for (int m = 0; m < queries; ++m) {
         const std::int64_t row = run.row + n + m / heads;
         const int head = piece.kv_head * G + g + m % heads;
         const T* out = (const T*)piece.out + row * piece.out_stride + head * D;
         q_of[m] = (const T*)piece.q + row * piece.q_stride + head * D;
-        upstream_of[m] = piece.dout + row * piece.dout_stride + head * D;
+        upstream_of[m] = (const T*)piece.dout + row * piece.dout_stride + head * D;
         for_vectors(D, [&](std::int64_t d, auto lanes) {
           store(q + m * Dp + d, load(q_of[m] + d, lanes), lanes);
           store(upstream + m * Dp + d, load(upstream_of[m] + d, lanes), lanes);
@@ -159,7 +160,7 @@ void attention_backward(const AttentionPiece& piece) {
         if (n + rows_at_once + r >= run.count || heads < G) continue;
         prefetch((const T*)piece.q + (row + rows_at_once) * piece.q_stride + column, heads * D);
         prefetch((const T*)piece.out + (row + rows_at_once) * piece.out_stride + column, heads * D);
-        prefetch(piece.dout + (row + rows_at_once) * piece.dout_stride + column, heads * D);
+        prefetch((const T*)piece.dout + (row + rows_at_once) * piece.dout_stride + column, heads * D);
       }
 
       const std::int32_t last = run.position + n + rows - 1;

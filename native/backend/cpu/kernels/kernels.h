@@ -111,7 +111,7 @@ struct AttentionPiece {
   std::int64_t v_stride = 0;
   const void* out = nullptr;       // (N, H·D) T
   std::int64_t out_stride = 0;
-  const float* dout = nullptr;     // (N, H·D)
+  const void* dout = nullptr;      // (N, H·D) T
   std::int64_t dout_stride = 0;
   const float* lse = nullptr;      // (N, H)
   std::int64_t lse_stride = 0;
@@ -183,7 +183,7 @@ struct Kernels {
   void (*rope_forward)(const RopeRows&);
   void (*rope_backward)(const RopeRows&);
   void (*swiglu_forward)(const void* gate, const void* up, void* h, std::int64_t count);
-  void (*swiglu_backward)(const float* dh, const void* gate, const void* up, void* dgate, void* dup,
+  void (*swiglu_backward)(const void* dh, const void* gate, const void* up, void* dgate, void* dup,
                           std::int64_t count);
 
   void (*attention_forward)(const AttentionTile&);

@@ -17,9 +17,9 @@ void swiglu_forward(const void* gate, const void* up, void* h, std::int64_t coun
 
 // dgate = dh · up · σ · (1 + gate · (1 − σ)), dup = dh · gate · σ
 template <typename T>
-void swiglu_backward(const float* dh, const void* gate, const void* up, void* dgate, void* dup, std::int64_t count) {
+void swiglu_backward(const void* dh, const void* gate, const void* up, void* dgate, void* dup, std::int64_t count) {
   for_vectors(count, [&](std::int64_t i, auto lanes) {
-    const Vec g = load((const T*)gate + i, lanes), upstream = load(dh + i, lanes), one = broadcast(1.0f);
+    const Vec g = load((const T*)gate + i, lanes), upstream = load((const T*)dh + i, lanes), one = broadcast(1.0f);
     const Vec s = sigmoid(g);
     const Vec slope = s * fma(g, one - s, one);
     store((T*)dgate + i, upstream * load((const T*)up + i, lanes) * slope, lanes);

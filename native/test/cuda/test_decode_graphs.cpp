@@ -20,42 +20,50 @@ bool same_rollouts(const std::vector<Rollout>& a, const std::vector<Rollout>& b)
   });
 }
 
-/// Contexts of many lengths, rollouts that stop early or not before their sixth token, filters.
+/// some_forest and a context that fills the store's first page.
+TokenForest forest_of(std::int64_t vocabulary) {
+  TokenForest forest = some_forest(vocabulary);
+  forest.add(-1, some_tokens(70, vocabulary, 50));
+  return forest;
+}
+
+/// Contexts of many lengths, paths that come to a second page and to a third, rollouts that stop early or not before
+/// their sixth token, filters.
 SampleOptions some_options() {
   SampleOptions options;
-  options.from = {0, 1, 3, 9};
+  options.from = {10, 0, 1, 3, 7, 9};
   options.n = 5;
-  options.max_tokens = 30;
+  options.max_tokens = 60;
   options.min_tokens = 6;
   options.temperature = 0.9;
   options.top_p = 0.97;
   options.seed = 4;
   options.banned = {1, 2};
-  options.stop.tokens = {3, 5, 8, 13, 21, 34};
+  options.stop.tokens = {3, 8};
   return options;
 }
 
 TEST("decode graphs: rollouts are those without graphs, in one wave, in many, and with places that come free") {
-  for (const TinyModel& model : tiny_models())
-    for (const DType dtype : {DType::Float32, DType::BFloat16}) {
-      EngineOptions small = emulated(dtype);
-      small.cache_tokens = 64 * 5;
-      const auto whole = tiny_engine(model, emulated(dtype)), waves = tiny_engine(model, small);
-      std::vector<Rollout> expected;
-      const TokenForest forest = some_forest(whole->config().vocab_size);
-      SampleOptions options = some_options();
-      {
-        const EnvironmentVariable off("FORETOKEN_CUDA_GRAPHS", "0");
-        expected = tiny_engine(model, emulated(dtype))->sample(forest, options, {}).rollouts;
-      }
-      CHECK(same_rollouts(whole->sample(forest, options, {}).rollouts, expected));
-      CHECK(same_rollouts(whole->sample(forest, options, {}).rollouts, expected));  // a second call, other addresses
-      CHECK(same_rollouts(waves->sample(forest, options, {}).rollouts, expected));
-      for (const int sequences : {1, 3, 18}) {
-        options.max_sequences = sequences;
-        CHECK(same_rollouts(whole->sample(forest, options, {}).rollouts, expected));
-      }
+  const auto check = [](const TinyModel& model, DType dtype) {
+    EngineOptions small = emulated(dtype);
+    small.cache_tokens = 64 * 7;
+    const auto whole = tiny_engine(model, emulated(dtype)), waves = tiny_engine(model, small);
+    std::vector<Rollout> expected;
+    const TokenForest forest = forest_of(whole->config().vocab_size);
+    SampleOptions options = some_options();
+    options.n = 3;
+    {
+      const EnvironmentVariable off("FORETOKEN_CUDA_GRAPHS", "0");
+      expected = tiny_engine(model, emulated(dtype))->sample(forest, options, {}).rollouts;
     }
+    CHECK(same_rollouts(whole->sample(forest, options, {}).rollouts, expected));
+    CHECK(same_rollouts(waves->sample(forest, options, {}).rollouts, expected));
+    options.max_sequences = 5;  // in the same engine once more
+    CHECK(same_rollouts(whole->sample(forest, options, {}).rollouts, expected));
+  };
+  check(tiny_models()[0], DType::BFloat16);
+  check(tiny_models()[1], DType::Float32);
+  check(tiny_models()[2], DType::BFloat16);
 }
 
 TEST("decode graphs: the number of rows is rounded up by half at most, or to a multiple of 64") {
@@ -116,10 +124,10 @@ SampleResult sample(Watched& backend, const TinyModel& model, const TokenForest&
     backend.upload(masters[i].data, values.data(), values.size() * sizeof(float));
   }
   const Weights weights(backend, config, parameters, masters, false);
-  const Decoder decoder(backend, config, 128);
+  const Decoder decoder(backend, config, 192);
   const Head head(backend, config);
 
-  const CachedForwardRows rows{64, head_rows, sequences, 128};
+  const CachedForwardRows rows{64, head_rows, sequences, 192};
   CachedForwardMemory memory;
   Arena plan;
   memory.lay_out(plan, backend, config, rows);
@@ -143,17 +151,16 @@ SampleResult sample(Watched& backend, const TinyModel& model, const TokenForest&
 
 TEST("decode graphs: most steps are repetitions, with the bits of direct calls, also where logits come in chunks") {
   const TinyModel& model = tiny_models()[1];
-  SampleOptions options = some_options();
-  options.max_tokens = 40;
-  const TokenForest forest = some_forest(50);
+  const SampleOptions options = some_options();
+  const TokenForest forest = forest_of(50);
   std::vector<Rollout> expected;
   {
     const EnvironmentVariable off("FORETOKEN_CUDA_GRAPHS", "0");
     Watched backend(DType::BFloat16);
-    expected = sample(backend, model, forest, options, 20, 20).rollouts;
+    expected = sample(backend, model, forest, options, 30, 30).rollouts;
     CHECK_EQ(backend.times[static_cast<int>(Sequence::Done)], 0);
   }
-  for (const auto& [sequences, head_rows] : {std::pair{20, 20}, {20, 7}, {7, 3}}) {
+  for (const auto& [sequences, head_rows] : {std::pair{30, 30}, {30, 7}, {7, 3}}) {
     Watched backend(DType::BFloat16);
     const SampleResult result = sample(backend, model, forest, options, sequences, head_rows);
     CHECK(same_rollouts(result.rollouts, expected));
@@ -166,13 +173,13 @@ TEST("decode graphs: most steps are repetitions, with the bits of direct calls, 
 
 TEST("decode graphs: the device passes over the rollouts that ended with a stop token, and over no other") {
   for (const char* graphs : {"0", "1"})
-    for (const int sequences : {4, 20}) {
+    for (const int sequences : {4, 30}) {
       const EnvironmentVariable setting("FORETOKEN_CUDA_GRAPHS", graphs);
       Watched backend(DType::Float32);
       const TinyModel& model = tiny_models()[1];
       SampleOptions options = some_options();
-      options.stop.tokens = {3, 8};
-      const SampleResult result = sample(backend, model, some_forest(50), options, sequences, sequences);
+      options.max_tokens = 20;
+      const SampleResult result = sample(backend, model, forest_of(50), options, sequences, sequences);
       // A first token is seen by the host at once, and after the last possible one there is no further step.
       std::set<std::pair<std::uint32_t, std::uint32_t>> expected;
       for (std::size_t r = 0; r < result.rollouts.size(); ++r) {

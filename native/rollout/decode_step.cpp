@@ -32,6 +32,9 @@ DecodeStep::DecodeStep(Backend& backend, const Decoder& decoder, const Head& hea
     : backend_(backend), decoder_(decoder), head_(head), weights_(weights), store_(store), memory_(memory) {
   static std::atomic<std::uint64_t> objects{0};
   number_ = objects++;
+  // At once: memory that grows is released, and the backend then forgets what it has recorded.
+  copy_from_.reserve(backend, static_cast<std::size_t>(memory.decode_rows));
+  copy_to_.reserve(backend, static_cast<std::size_t>(memory.decode_rows));
 }
 
 void DecodeStep::run(const DecodeBatch& batch, const TokenRules& rules, const SampledTokens& sampled, const Control& control) {

@@ -60,6 +60,7 @@ RolloutScheduler::RolloutScheduler(const TokenForest& forest, const SampleOption
 SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, DecodeStep& step, const StopMatcher& stop,
                                    const Control& control) {
   sampled_.emplace(backend, std::max(max_sequences_, forward.chunk_rows()));
+  first_rows_.reserve(backend, static_cast<std::size_t>(forward.chunk_rows()));
   const std::vector<std::int32_t>&banned = options_.banned, &stops = options_.stop.tokens;
   rules_ = {banned_.assign(backend, std::span<const std::int32_t>(banned)), static_cast<std::int64_t>(banned.size()),
             stops_.assign(backend, std::span<const std::int32_t>(stops)), static_cast<std::int64_t>(stops.size())};

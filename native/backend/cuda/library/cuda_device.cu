@@ -126,9 +126,12 @@ class CudaDevice final : public Device {
       cudaGetLastError();
       return nullptr;
     }
-    if (cudaGraphUpload(executable, stream_) != cudaSuccess) cudaGetLastError();  // the first launch does it then
+    // At once, or the first launch would be what fails when memory is short.
+    const bool uploaded = cudaGraphUpload(executable, stream_) == cudaSuccess;
+    if (!uploaded) cudaGetLastError();
     cudaMemGetInfo(&after, &total);
-    return std::make_unique<CudaGraph>(stream_, executable, before > after ? before - after : 0);
+    auto recording = std::make_unique<CudaGraph>(stream_, executable, before > after ? before - after : 0);
+    return uploaded ? std::move(recording) : nullptr;
   }
 
   void* stream() override { return stream_; }

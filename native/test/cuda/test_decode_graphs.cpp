@@ -78,12 +78,14 @@ TEST("decode graphs: the number of rows is rounded up by half at most, or to a m
   CHECK(some.size() < 30);
 }
 
-/// An emulated device that notes what becomes of sequences, and which rows it passes over in attention.
+/// An emulated device that notes what becomes of sequences, which rows it passes over in attention, and what else is asked
+/// of it once decoding has begun.
 class Watched final : public cuda::CudaBackend {
  public:
   explicit Watched(DType dtype) : CudaBackend(cuda::make_host_device(cuda::ThreadOrder::Random), dtype) {}
 
   Sequence begin_sequence(std::uint64_t key) override {
+    decodes = true;
     const Sequence what = CudaBackend::begin_sequence(key);
     ++times[static_cast<int>(what)];
     rows = static_cast<std::int64_t>(key >> 20 & 0xfffff);
@@ -93,15 +95,36 @@ class Watched final : public cuda::CudaBackend {
   /// Comes after every step.
   void start_download(const void* device, std::size_t bytes) override {
     CudaBackend::start_download(device, bytes);
+    started.emplace(device, bytes);
     Arena arena(inputs);
     const DecodeInputs in = DecodeInputs::lay_out(arena, rows, stride);
     for (std::int64_t i = 0; i < rows; ++i)
       if (in.draws[i].draws && in.runs[i].count == 0) ended.emplace(in.draws[i].rollout, in.draws[i].position);
   }
 
+  void download(void* host, const void* device, std::size_t bytes) override {
+    CudaBackend::download(host, device, bytes);
+    waits += decodes && started.erase({device, bytes}) == 0;
+  }
+  void synchronize() override {
+    CudaBackend::synchronize();
+    waits += decodes;
+  }
+  void upload(void* device, const void* host, std::size_t bytes) override {
+    CudaBackend::upload(device, host, bytes);
+    uploads += decodes;
+  }
+  void* allocate(std::size_t bytes) override {
+    allocations += decodes;
+    return CudaBackend::allocate(bytes);
+  }
+
   void* inputs = nullptr;  // of steps
   std::int64_t rows = 0, stride = 0;
   int times[3] = {};                                   // by Sequence
+  bool decodes = false;                                // the first step has begun
+  std::set<std::pair<const void*, std::size_t>> started;  // downloads
+  int waits = 0, uploads = 0, allocations = 0;         // waits: for all that has been queued
   std::set<std::pair<std::uint32_t, std::uint32_t>> ended;  // rollout and the number of tokens it had when it was passed over
 };
 
@@ -168,6 +191,19 @@ TEST("decode graphs: most steps are repetitions, with the bits of direct calls, 
     CHECK_EQ(run + recorded + repeated, result.statistics.decode_steps);
     CHECK(recorded > 2);
     CHECK(repeated > recorded);
+  }
+}
+
+TEST("decode graphs: the host uploads once in a step, allocates nothing, and waits for no more than the tokens of the step before") {
+  for (const char* graphs : {"0", "1"}) {
+    const EnvironmentVariable setting("FORETOKEN_CUDA_GRAPHS", graphs);
+    Watched backend(DType::BFloat16);
+    const SampleResult result = sample(backend, tiny_models()[1], forest_of(50), some_options(), 30, 30);
+    CHECK_EQ(result.statistics.waves, 1);
+    CHECK(result.statistics.decode_steps > 10);
+    CHECK_EQ(backend.uploads, result.statistics.decode_steps - 1);  // that of the first step came before
+    CHECK_EQ(backend.allocations, 0);
+    CHECK_EQ(backend.waits, 0);
   }
 }
 

@@ -120,7 +120,7 @@ if [ $rehearse = no ]; then
   part tests-linear-cutlass 60 env FORETOKEN_CUDA_MATMUL=cutlass "$tests" "linear: " "products: "
   part tests-linear-plain 60 env FORETOKEN_CUDA_MATMUL=plain "$tests" "linear: " "products: "
   part tests-operations 150 "$tests" test/operations/
-  part tests-engine 90 "$tests" test_cuda_engine test_decode_ahead test_device_models
+  part tests-engine 90 "$tests" test_cuda_engine test_decode_ahead test_decode_graphs test_recordings test_device_models
   if command -v compute-sanitizer > /dev/null; then
     part sanitizer-memory 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$tests" "norm: " "rope: " "attention: a backend agrees"
   fi
@@ -137,6 +137,7 @@ part engine-small-decode 60 "$build/bench/gpu_engine" "${engine[@]}" --shape $sm
 part engine-large-train 90 "$build/bench/gpu_engine" "${engine[@]}" --shape $large --part train
 part engine-large-grpo 120 "$build/bench/gpu_engine" "${engine[@]}" --shape $large --part grpo
 if [ $rehearse = no ]; then
+  part engine-small-decode-direct 60 env FORETOKEN_CUDA_GRAPHS=0 "$build/bench/gpu_engine" "${engine[@]}" --shape $small --part decode
   part operations-cutlass 40 env FORETOKEN_CUDA_MATMUL=cutlass "$build/bench/gpu_operations" "${where[@]}" --part product
   if [ -n "$python" ] && "$python" -c 'import torch, transformers' 2> /dev/null; then
     for shape in $small $large; do

@@ -172,10 +172,10 @@ void Bench::memory() {
   for (std::uint32_t i = 0; i < rules.size(); ++i) rules[i] = {.seed = 1, .rollout = i, .position = 5, .temperature = 0.8};
   auto* drawn = const_cast<std::int32_t*>(array(tokens));
   const SampleRow* plain = array(rules);
-  moves("sample", chunk * V * 4.0, [&] { b_.sample(logits, plain, nullptr, 0, drawn, row(4)); });
+  moves("sample", chunk * V * 4.0, [&] { b_.sample(logits, plain, {}, drawn, row(4)); });
   for (SampleRow& rule : rules) rule.top_k = 50, rule.top_p = 0.95f;
   const SampleRow* filtered = array(rules);
-  moves("sample, top-k and top-p", chunk * V * 4.0, [&] { b_.sample(logits, filtered, nullptr, 0, drawn, row(4)); });
+  moves("sample, top-k and top-p", chunk * V * 4.0, [&] { b_.sample(logits, filtered, {}, drawn, row(4)); });
   buffers_.clear();
 
   const std::int64_t parameters = scaled(std::int64_t{1} << 28);

@@ -246,7 +246,7 @@ void Bench::decoding() {
   memory("swiglu forward", L, n * F * 3 * st, [&] { b.swiglu_forward(gate_up, h); });
   std::vector<SampleRow> rules(rows);
   for (std::uint32_t i = 0; i < rows; ++i) rules[i] = {.seed = 1, .rollout = i, .position = 5, .temperature = 0.8f};
-  const auto sample = [&] { b.sample(logits, rules.data(), nullptr, 0, tokens.data(), logprobs); };
+  const auto sample = [&] { b.sample(logits, rules.data(), {}, tokens.data(), logprobs); };
   memory("sample", 1, n * V * 4, sample);
   products(rows, false);
   for (SampleRow& rule : rules) { rule.top_k = 50; rule.top_p = 0.95f; }

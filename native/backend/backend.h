@@ -39,7 +39,7 @@ struct AttentionShape {
 /// Rows that follow each other in the batch and in position, and share a path: a segment in training, one token in decode.
 struct Run {
   std::int32_t row;       // first row in the batch
-  std::int32_t count;     // number of rows
+  std::int32_t count;     // number of rows; 0: attention passes the run over
   std::int32_t position;  // absolute position (depth in the forest) of the first row
   std::int32_t table;     // index of the path's page table
 };
@@ -99,6 +99,17 @@ struct SampleRow {
   std::int32_t top_k = 0;       // 0 means off
   float top_p = 1;
   float min_p = 0;              // relative to the most likely token's probability
+  bool may_stop = true;         // false: stop tokens have no chance either
+  bool draws = true;            // false: the row is padding, and nothing is written for it
+  std::int32_t offset = 0;      // its token and log-prob are written this many places further on
+};
+
+/// Tokens that are special in sampling; device memory.
+struct TokenRules {
+  const std::int32_t* banned = nullptr;  // (banned_count) never drawn
+  std::int64_t banned_count = 0;
+  const std::int32_t* stops = nullptr;   // (stops_count) end a rollout
+  std::int64_t stops_count = 0;
 };
 
 /// AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), bias-corrected.
@@ -108,6 +119,13 @@ struct AdamW {
   std::uint64_t rounding_seed = 0; // stochastic rounding of bfloat16 masters and moments
   std::uint32_t rounding_stream = 0;  // one per parameter
   const double* gradient_scale = nullptr;  // device memory, from clip_norm; null means 1
+};
+
+/// What begin_sequence asks of the caller.
+enum class Sequence : std::uint8_t {
+  Run,     // make the calls
+  Record,  // make the calls, which are only written down, and then end_sequence
+  Done,    // nothing: what was written down has been queued
 };
 
 class Backend {
@@ -130,6 +148,20 @@ class Backend {
   /// The next download of just these bytes gets them as they are now in the order of calls, and does not wait for what is
   /// called in between; nothing may write them until then. Forgotten when the memory is released.
   virtual void start_download(const void* /*device*/, std::size_t /*bytes*/) {}
+
+  // ---- sequences of operations that come again with the same arguments, such as steps of decoding. A GPU writes them down
+  // once and then queues them with one call. Between begin and end only operations are called: no allocation, release,
+  // upload or download. A release of any memory forgets all that has been written down.
+  virtual bool records() const { return false; }  // whether it pays to make arguments the same
+  virtual Sequence begin_sequence(std::uint64_t /*key*/) { return Sequence::Run; }
+  /// After Sequence::Record: queues what was written down. `complete` false: a call failed. Answers false where nothing
+  /// has been queued, and the calls are to be made once more, with nothing between begin and end.
+  virtual bool end_sequence(bool /*complete*/) { return true; }
+  /// The calls that `calls()` makes, which the key determines altogether: operations, pointers, shapes. Numbers in device
+  /// memory may differ from one time to the next.
+  template <typename Calls>
+  void sequence(std::uint64_t key, const Calls& calls);
+
   virtual std::size_t scratch_bytes() const = 0;       // held by the backend itself
   /// What `scratch_bytes` of a new backend will be after such passes, at most.
   virtual std::size_t scratch_bytes_for(const PassExtent& pass) const = 0;
@@ -203,10 +235,15 @@ class Backend {
   /// dx (N, C) A at rows index (M) += dy (M, C) A; the indices differ from each other.
   virtual void scatter_add_rows(View dy, const std::int32_t* index, View dx) = 0;
 
-  /// tokens[i] = drawn[from[i]] where from[i] is not negative, else given[i]; all in device memory.
+  /// tokens[i] = drawn[from[i]] where from[i] is not negative, else given[i]; all in device memory. A drawn one that is
+  /// among the stop tokens has ended its row's rollout: runs[i].count becomes 0, so that attention passes it over.
   virtual void select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from,
-                             std::int64_t count, std::int32_t* tokens) {
-    for (std::int64_t i = 0; i < count; ++i) tokens[i] = from[i] >= 0 ? drawn[from[i]] : given[i];
+                             std::int64_t count, const TokenRules& rules, std::int32_t* tokens, Run* runs) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      tokens[i] = from[i] >= 0 ? drawn[from[i]] : given[i];
+      for (std::int64_t s = 0; s < rules.stops_count; ++s)
+        if (from[i] >= 0 && tokens[i] == rules.stops[s]) runs[i].count = 0;
+    }
   }
 
   // ---- head: statistics of tempered log-softmax rows, p = softmax(logits · inverse_temperature)
@@ -218,11 +255,9 @@ class Backend {
   /// summed over the row's targets t; dlogprobs (1, targets.count) A, dentropy (1, n) A.
   virtual void logprob_backward(View logits, double inverse_temperature, const Targets& targets, View lse, View entropy,
                                 View dlogprobs, View dentropy, View dlogits) = 0;
-  /// Draws one token per row of logits (n, V) A; banned (banned_count) tokens have no chance. tokens (n),
-  /// logprobs (1, n) A: log-prob of the drawn token under the whole tempered softmax (temperature 1 where it is 0),
-  /// the same bits as logprob_forward gives.
-  virtual void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-                      std::int32_t* tokens, View logprobs) = 0;
+  /// Draws one token per row of logits (n, V) A. tokens (n), logprobs (1, n) A: log-prob of the drawn token under the
+  /// whole tempered softmax (temperature 1 where it is 0), the same bits as logprob_forward gives.
+  virtual void sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) = 0;
 
   // ---- update
   /// sum (device memory) = Σ x² in float64 over fixed chunks in order. NaN and infinity show in the result.
@@ -238,6 +273,22 @@ class Backend {
   /// average = tau · average + (1 − tau) · x, elementwise, same dtype.
   virtual void average(View average, View x, double tau) = 0;
 };
+
+template <typename Calls>
+void Backend::sequence(std::uint64_t key, const Calls& calls) {
+  switch (begin_sequence(key)) {
+    case Sequence::Done: return;
+    case Sequence::Run: return calls();
+    case Sequence::Record: break;
+  }
+  bool complete = true;
+  try {
+    calls();
+  } catch (...) {
+    complete = false;  // what the matter is shows when the calls are made in earnest
+  }
+  if (!end_sequence(complete)) calls();
+}
 
 /// Backend memory with an owner.
 class Buffer {

@@ -85,6 +85,9 @@ class LibraryBackend final : public Backend {
   void start_download(const void* device, std::size_t bytes) override {
     cross(operations_.start_download, backend_, device, bytes);
   }
+  bool records() const override { return cross(operations_.records, backend_); }
+  Sequence begin_sequence(std::uint64_t key) override { return cross(operations_.begin_sequence, backend_, key); }
+  bool end_sequence(bool complete) override { return cross(operations_.end_sequence, backend_, complete); }
   std::size_t scratch_bytes() const override { return cross(operations_.scratch_bytes, backend_); }
   std::size_t scratch_bytes_for(const PassExtent& pass) const override {
     return cross(operations_.scratch_bytes_for, backend_, pass);
@@ -169,8 +172,8 @@ class LibraryBackend final : public Backend {
   }
 
   void select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from, std::int64_t count,
-                     std::int32_t* tokens) override {
-    cross(operations_.select_tokens, backend_, given, drawn, from, count, tokens);
+                     const TokenRules& rules, std::int32_t* tokens, Run* runs) override {
+    cross(operations_.select_tokens, backend_, given, drawn, from, count, rules, tokens, runs);
   }
 
   void logprob_forward(View logits, double inverse_temperature, const Targets& targets, View logprobs, View lse,
@@ -183,9 +186,8 @@ class LibraryBackend final : public Backend {
     cross(operations_.logprob_backward, backend_, logits, inverse_temperature, targets, lse, entropy, dlogprobs,
           dentropy, dlogits);
   }
-  void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-              std::int32_t* tokens, View logprobs) override {
-    cross(operations_.sample, backend_, logits, rows, banned, banned_count, tokens, logprobs);
+  void sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) override {
+    cross(operations_.sample, backend_, logits, rows, rules, tokens, logprobs);
   }
 
   void sum_squares(View x, double* sum) override { cross(operations_.sum_squares, backend_, x, sum); }

@@ -7,7 +7,7 @@ namespace foretoken {
 
 // How `Backend::sample` draws a token from one row of logits z (V), the same on every device:
 //
-//  1. Banned tokens are taken out. Temperature 0: the token with the largest remaining logit, the first of equals.
+//  1. Banned tokens are taken out, and stop tokens where the row may not stop. Temperature 0: the token with the largest remaining logit, the first of equals.
 //  2. Weights: w_i = exp((z_i − z_max) · inverse_temperature), z_max over the remaining tokens.
 //  3. top-k: the k largest logits stay; among equals the lower id goes first.
 //  4. top-p: of these, in the same order, the shortest beginning whose weights sum to at least top_p of their sum.

@@ -33,7 +33,8 @@ PassExtent extent_of(const Engine::State& state, const MemoryPlanOptions& option
     work.longest_path = sequence > 0 ? std::min(rows, sequence) : rows;
   }
   if (work.sampling) {
-    const SamplingRows sampling(state, options.contexts, options.rollouts, options.max_sequences);
+    const CachedForwardRows sampling =
+        sampling_rows(state, options.contexts, options.rollouts, options.max_sequences, sequence);
     work.rows = std::max(work.rows, sampling.rows);
     work.runs = std::max(work.runs, sampling.head_rows);
     work.longest_path = std::max(work.longest_path, sequence);

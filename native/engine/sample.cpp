@@ -37,13 +37,16 @@ void validate(const SampleOptions& options, const TokenForest& forest, std::int6
   require(std::find(banned.begin(), banned.end(), false) != banned.end(), "every token is banned");
 }
 
+/// Pages of the store that no rollout gets.
+std::int64_t spare_pages(const Backend& backend) { return backend.records() ? 1 : 0; }
+
 }  // namespace
 
-SamplingRows::SamplingRows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts, std::int64_t max_sequences) {
+CachedForwardRows sampling_rows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts,
+                                std::int64_t max_sequences, std::int64_t longest_path) {
   const std::int64_t prefill = state.options.batch_tokens;
-  sequences = std::min(contexts * rollouts, max_sequences > 0 ? max_sequences : prefill);
-  rows = std::max(prefill, sequences);
-  head_rows = std::max(sequences, contexts);
+  const std::int64_t sequences = std::min(contexts * rollouts, max_sequences > 0 ? max_sequences : prefill);
+  return {std::max(prefill, sequences), std::max(sequences, contexts), sequences, longest_path};
 }
 
 std::size_t sampling_bytes(const Engine::State& state, const MemoryPlanOptions& options) {
@@ -51,15 +54,17 @@ std::size_t sampling_bytes(const Engine::State& state, const MemoryPlanOptions& 
   shape.heads = static_cast<int>(state.config.num_heads);
   shape.kv_heads = static_cast<int>(state.config.num_kv_heads);
   shape.head_dim = static_cast<int>(state.config.head_dim);
-  const SamplingRows rows(state, options.contexts, options.rollouts, options.max_sequences);
+  const CachedForwardRows rows = sampling_rows(state, options.contexts, options.rollouts, options.max_sequences,
+                                               options.context_tokens + options.new_tokens - 1);
   CachedForwardMemory memory;
   Arena plan;
-  memory.lay_out(plan, *state.backend, state.config, rows.rows, rows.head_rows);
+  memory.lay_out(plan, *state.backend, state.config, rows);
   const std::int64_t P = state.backend->page_positions();
   const std::int64_t context = (options.context_tokens + P - 1) / P;
   const std::int64_t sequence = (options.context_tokens + options.new_tokens - 1 + P - 1) / P - options.context_tokens / P;
   std::int64_t pages = options.contexts * (context + options.rollouts * sequence);
   if (state.options.cache_tokens > 0) pages = std::min(pages, state.options.cache_tokens / P);
+  pages += spare_pages(*state.backend);
   return plan.used() + static_cast<std::size_t>(pages * state.config.num_layers) * state.backend->page_bytes(shape);
 }
 
@@ -84,11 +89,12 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
   const std::int64_t P = backend.page_positions(), layers = state.config.num_layers;
   const std::size_t page_bytes = backend.page_bytes(covering.attention_shape(0));
   const std::size_t store_page = page_bytes * static_cast<std::size_t>(layers);
-  const SamplingRows rows(state, static_cast<std::int64_t>(options.from.size()), options.n, options.max_sequences);
+  const CachedForwardRows rows =
+      sampling_rows(state, static_cast<std::int64_t>(options.from.size()), options.n, options.max_sequences, longest);
 
   CachedForwardMemory memory;
   Arena plan;
-  memory.lay_out(plan, backend, state.config, rows.rows, rows.head_rows);
+  memory.lay_out(plan, backend, state.config, rows);
   const std::int64_t least = RolloutScheduler::least_pages(forest, options, P);
   const std::int64_t most = RolloutScheduler::most_pages(forest, options, P);
   std::int64_t pages = most;
@@ -98,9 +104,9 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
     // What is held for work is given back before this call's share is taken.
     const std::size_t others = state.budget.held() - state.work.bytes();
     const std::size_t room = state.budget.limit() - std::min(state.budget.limit(), others + plan.used());
-    pages = std::min<std::int64_t>(most, static_cast<std::int64_t>(room / store_page));
+    pages = std::clamp<std::int64_t>(static_cast<std::int64_t>(room / store_page) - spare_pages(backend), 0, most);
   }
-  pages = std::min(pages, std::numeric_limits<std::int32_t>::max() / P);  // slots are numbered in 32 bits
+  pages = std::min(pages, std::numeric_limits<std::int32_t>::max() / P - spare_pages(backend));  // slots have 32 bits
   if (pages < least)
     fail(ErrorCode::OutOfMemory, "sample: the key/value store has room for ", pages * P, " tokens (",
          (store_page * static_cast<std::size_t>(std::max<std::int64_t>(pages, 0))) >> 20, " MB), but the longest context and one rollout of ",
@@ -109,14 +115,16 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
 
   PageStore store;
   store.page_positions = P;
-  store.layer_bytes = page_bytes * static_cast<std::size_t>(pages);
+  store.spare_page = static_cast<std::int32_t>(pages);
+  store.layer_bytes = page_bytes * static_cast<std::size_t>(pages + spare_pages(backend));
   Arena arena(state.work.reserve(plan.used() + store.layer_bytes * static_cast<std::size_t>(layers)));
-  memory.lay_out(arena, backend, state.config, rows.rows, rows.head_rows);
+  memory.lay_out(arena, backend, state.config, rows);
   store.data = arena.bytes(store.layer_bytes * static_cast<std::size_t>(layers));
 
   CachedForward forward(backend, covering, state.head, weights, store, memory);
+  DecodeStep step(backend, covering, state.head, weights, store, memory);
   RolloutScheduler scheduler(forest, options, state.options.batch_tokens, rows.sequences, pages, P);
-  return scheduler.run(backend, forward, stop, control);
+  return scheduler.run(backend, forward, step, stop, control);
 }
 
 }  // namespace foretoken

@@ -82,7 +82,7 @@ class ScoringPass {
     const std::vector<SampleRow> rows(static_cast<std::size_t>(n), greedy);
     std::int32_t* tokens = argmax_.reserve(backend_, static_cast<std::size_t>(n));
     // The log-probs are not wanted; lse has been read and serves as their place.
-    backend_.sample(b.logits, greedy_.assign(backend_, std::span<const SampleRow>(rows)), nullptr, 0, tokens, b.lse);
+    backend_.sample(b.logits, greedy_.assign(backend_, std::span<const SampleRow>(rows)), {}, tokens, b.lse);
     std::vector<std::int32_t> result(static_cast<std::size_t>(n));
     backend_.download(result.data(), tokens, result.size() * sizeof(std::int32_t));
     return result;

@@ -11,6 +11,7 @@
 #include "model/device_batch.h"
 #include "model/head.h"
 #include "model/weights.h"
+#include "rollout/cached_forward.h"
 
 namespace foretoken {
 
@@ -65,11 +66,9 @@ struct Engine::State {
 /// Bytes of work memory that a training pass over `rows` packed tokens takes, all of them predicted.
 std::size_t training_bytes(const Engine::State& state, std::int64_t rows);
 
-/// Rows of sampling that go through the network at once, and how many of them get logits.
-struct SamplingRows {
-  std::int64_t sequences, rows, head_rows;
-  SamplingRows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts, std::int64_t max_sequences);
-};
+/// Rows of the passes that sampling makes.
+CachedForwardRows sampling_rows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts,
+                                std::int64_t max_sequences, std::int64_t longest_path);
 
 /// Bytes of work memory that sampling as described takes when the store may hold all of it.
 std::size_t sampling_bytes(const Engine::State& state, const MemoryPlanOptions& options);

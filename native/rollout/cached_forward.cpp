@@ -1,6 +1,7 @@
 #include "rollout/cached_forward.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 namespace foretoken {
@@ -12,11 +13,16 @@ const T* put(DeviceArray<T>& array, Backend& backend, const std::vector<T>& valu
 }
 }  // namespace
 
-void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, std::int64_t rows,
-                                  std::int64_t head_rows) {
-  for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows, config.hidden_size);
-  block.lay_out(arena, backend, config, rows, false);
-  head.lay_out(arena, backend, config, std::min(head_rows, Head::chunk_rows(backend, config)), false);
+void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, const CachedForwardRows& rows) {
+  for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows.rows, config.hidden_size);
+  block.lay_out(arena, backend, config, rows.rows, false);
+  head.lay_out(arena, backend, config, std::min(rows.head_rows, Head::chunk_rows(backend, config)), false);
+  decode_rows = rows.sequences;
+  const std::int64_t P = backend.page_positions(), pages = (rows.longest_path + P - 1) / P;
+  Arena inputs;
+  DecodeInputs::lay_out(inputs, decode_rows, static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(pages))));
+  decode_inputs = arena.bytes(inputs.used());
+  decode_tokens = static_cast<std::int32_t*>(arena.bytes(static_cast<std::size_t>(decode_rows) * sizeof(std::int32_t)));
 }
 
 void CachedForward::run(const CachedBatch& batch, const Control& control) {
@@ -32,11 +38,6 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
   DeviceBatch device;
   device.rows = N;
   device.tokens = put(tokens_, backend_, batch.tokens);
-  if (!batch.token_from.empty()) {
-    std::int32_t* selected = selected_tokens_.reserve(backend_, batch.tokens.size());
-    backend_.select_tokens(device.tokens, batch.drawn, put(token_from_, backend_, batch.token_from), N, selected);
-    device.tokens = selected;
-  }
   device.positions = put(positions_, backend_, batch.positions);
   device.paths.runs = put(runs_, backend_, batch.runs);
   device.paths.runs_count = static_cast<std::int64_t>(batch.runs.size());

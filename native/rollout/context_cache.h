@@ -16,13 +16,12 @@ struct PageStore {
   void* data = nullptr;
   std::size_t layer_bytes = 0;
   std::int64_t page_positions = 0;  // P
+  std::int32_t spare_page = 0;      // one beyond them, of rows that fill up a batch; where the backend records sequences
 };
 
 /// The rows of one forward pass over the store, on the host.
 struct CachedBatch {
   std::vector<std::int32_t> tokens, positions;
-  std::vector<std::int32_t> token_from;           // per row an index into `drawn`, or −1 where `tokens` has it; empty: all have
-  const std::int32_t* drawn = nullptr;            // tokens that the device has drawn and the host has not seen
   std::vector<Run> runs;
   std::vector<std::vector<std::int32_t>> tables;  // one per run
   std::vector<SlotWrite> writes;

@@ -57,15 +57,21 @@ RolloutScheduler::RolloutScheduler(const TokenForest& forest, const SampleOption
     result_.rollouts[i].segment = options.from[i / static_cast<std::size_t>(options.n)];
 }
 
-SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
+SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, DecodeStep& step, const StopMatcher& stop,
+                                   const Control& control) {
+  sampled_.emplace(backend, std::max(max_sequences_, forward.chunk_rows()));
+  first_rows_.reserve(backend, static_cast<std::size_t>(forward.chunk_rows()));
+  const std::vector<std::int32_t>&banned = options_.banned, &stops = options_.stop.tokens;
+  rules_ = {banned_.assign(backend, std::span<const std::int32_t>(banned)), static_cast<std::int64_t>(banned.size()),
+            stops_.assign(backend, std::span<const std::int32_t>(stops)), static_cast<std::int64_t>(stops.size())};
   const std::int64_t total = static_cast<std::int64_t>(result_.rollouts.size()) * options_.max_tokens;
   while (next_entry_ < static_cast<std::int32_t>(options_.from.size()) || !waiting_.empty() || !active_.empty()) {
     control.check();
     if (admit_contexts()) prefill(backend, forward, stop, control);
-    decode(backend, forward, stop, control);
+    decode(backend, step, stop, control);
     control.report(decoded_, total);
   }
-  if (steps_[0].rows() > 0) fetch(backend, steps_[0]);  // of rollouts that had all ended
+  if (ahead_.count() > 0) sampled_->fetch(ahead_.half, ahead_.count());  // of rollouts that had all ended
   result_.statistics.decode_tokens = decoded_;
   return std::move(result_);
 }
@@ -146,16 +152,18 @@ void RolloutScheduler::prefill(Backend& backend, CachedForward& forward, const S
       const View logits = forward.logits(begin, count);
       for (std::int32_t j = 0; j < options_.n; ++j) {
         std::vector<Sequence> fresh(static_cast<std::size_t>(count));
-        first_.clear();
+        Draw first;
+        first.half = 1 - ahead_.half;
         for (std::int64_t i = 0; i < count; ++i) {
           fresh[i].entry = entries[begin + i];
           fresh[i].rollout = fresh[i].entry * options_.n + j;
-          add_row(first_, fresh[i].rollout, 0);
+          add_row(first, fresh[i].rollout, 0);
         }
-        draw(backend, logits, first_, 0);
-        fetch(backend, first_);
+        backend.sample(logits, first_rows_.assign(backend, std::span<const SampleRow>(first.rows)), rules_, sampled_->tokens(),
+                       sampled_->logprobs());
+        const SampledTokens::OnHost drawn = sampled_->fetch(first.half, count);
         for (std::int64_t i = 0; i < count; ++i)
-          if (append(fresh[i], drawn_[i], drawn_logprobs_[i], stop)) waiting_.push_back(std::move(fresh[i]));
+          if (append(fresh[i], drawn.tokens[i], drawn.logprobs[i], stop)) waiting_.push_back(std::move(fresh[i]));
           else finish(fresh[i]);
       }
     }
@@ -169,7 +177,7 @@ void RolloutScheduler::prefill(Backend& backend, CachedForward& forward, const S
   admitted_.clear();
 }
 
-void RolloutScheduler::admit_sequences(CachedBatch& batch) {
+void RolloutScheduler::admit_sequences(DecodeBatch& batch) {
   while (!waiting_.empty() && static_cast<std::int64_t>(active_.size()) < max_sequences_) {
     Sequence& sequence = waiting_.front();
     const std::int64_t context = context_length(sequence.entry);
@@ -188,136 +196,77 @@ void RolloutScheduler::admit_sequences(CachedBatch& batch) {
   }
 }
 
-CachedBatch RolloutScheduler::next_step(const Draw& ahead, Draw& drawing) {
-  CachedBatch batch;
+DecodeBatch RolloutScheduler::next_step(const Draw& ahead, Draw& drawing) {
+  DecodeBatch batch;
   admit_sequences(batch);
-  drawing.clear();
   std::int64_t next_ahead = 0;  // rows of `ahead` are in the order of active_, but for rollouts that have ended
   for (const Sequence& sequence : active_) {
     const Rollout& rollout = result_.rollouts[sequence.rollout];
     std::int64_t unseen = next_ahead;
-    while (unseen < ahead.rows() && ahead.rollouts[unseen] != sequence.rollout) ++unseen;
-    const bool is_ahead = unseen < ahead.rows();
+    while (unseen < ahead.count() && ahead.rollouts[unseen] != sequence.rollout) ++unseen;
+    const bool is_ahead = unseen < ahead.count();
     if (is_ahead) next_ahead = unseen + 1;
     const auto tokens = static_cast<std::int64_t>(rollout.tokens.size()) + (is_ahead ? 1 : 0);
     if (tokens == options_.max_tokens) continue;  // its last token is being drawn
-    const auto row = static_cast<std::int32_t>(batch.tokens.size());
     const std::int64_t position = context_length(sequence.entry) + tokens - 1;
     batch.tokens.push_back(rollout.tokens.back());
-    if (ahead.rows() > 0) batch.token_from.push_back(is_ahead ? ahead.place(unseen) : -1);
+    batch.token_from.push_back(is_ahead ? sampled_->offset(ahead.half) + static_cast<std::int32_t>(unseen) : -1);
     batch.positions.push_back(static_cast<std::int32_t>(position));
-    batch.runs.push_back({row, 1, static_cast<std::int32_t>(position), row});
-    const std::int64_t blocks = position / page_positions_ + 1;
-    batch.tables.emplace_back(sequence.table.begin(), sequence.table.begin() + blocks);
-    batch.writes.push_back(
-        {row, static_cast<std::int32_t>(sequence.table[blocks - 1] * page_positions_ + position % page_positions_)});
-    batch.head_rows.push_back(row);
+    batch.tables.emplace_back(sequence.table.data(), static_cast<std::size_t>(position / page_positions_ + 1));
     add_row(drawing, sequence.rollout, tokens);
   }
-  batch.drawn = ahead.tokens.data();
+  batch.draws = drawing.rows;
   return batch;
 }
 
-void RolloutScheduler::decode(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control) {
-  Draw &ahead = steps_[0], &drawing = steps_[1];
-  const CachedBatch batch = next_step(ahead, drawing);
+void RolloutScheduler::decode(Backend& backend, DecodeStep& step, const StopMatcher& stop, const Control& control) {
+  Draw drawing;
+  drawing.half = 1 - ahead_.half;
+  const DecodeBatch batch = next_step(ahead_, drawing);
   if (batch.rows() > 0) {
-    forward.run(batch, control);
+    step.run(batch, rules_, *sampled_, control);
+    sampled_->start_download(drawing.half, drawing.count());
     result_.statistics.decode_steps += 1;
-    for (std::int64_t begin = 0; begin < batch.rows(); begin += forward.chunk_rows())
-      draw(backend, forward.logits(begin, std::min(forward.chunk_rows(), batch.rows() - begin)), drawing, begin);
   }
-  collect(backend, ahead, stop);
-  ahead.clear();
-  std::swap(ahead, drawing);
+  collect(ahead_, stop);
+  ahead_ = std::move(drawing);
   if (!backend.asynchronous()) {
-    collect(backend, ahead, stop);
-    ahead.clear();
+    collect(ahead_, stop);
+    ahead_.clear();
   }
 }
 
-void RolloutScheduler::collect(Backend& backend, const Draw& drawing, const StopMatcher& stop) {
-  if (drawing.rows() == 0) return;
-  fetch(backend, drawing);
+void RolloutScheduler::collect(const Draw& drawing, const StopMatcher& stop) {
+  if (drawing.count() == 0) return;
+  const SampledTokens::OnHost drawn = sampled_->fetch(drawing.half, drawing.count());
   std::vector<Sequence> still;
   still.reserve(active_.size());
   std::int64_t row = 0;
   for (Sequence& sequence : active_) {
     // Rows of rollouts that ended in the meantime are skipped; rollouts that joined since then have no row.
     std::int64_t own = row;
-    while (own < drawing.rows() && drawing.rollouts[own] != sequence.rollout) ++own;
-    const bool has_row = own < drawing.rows();
+    while (own < drawing.count() && drawing.rollouts[own] != sequence.rollout) ++own;
+    const bool has_row = own < drawing.count();
     if (has_row) row = own + 1;
-    if (!has_row || append(sequence, drawn_[own], drawn_logprobs_[own], stop)) still.push_back(std::move(sequence));
+    if (!has_row || append(sequence, drawn.tokens[own], drawn.logprobs[own], stop)) still.push_back(std::move(sequence));
     else finish(sequence);
   }
   active_ = std::move(still);
 }
 
 void RolloutScheduler::add_row(Draw& drawing, std::int32_t rollout, std::int64_t position) const {
-  const bool early = position < options_.min_tokens;
+  SampleRow row;
+  row.seed = options_.seed;
+  row.rollout = options_.rollout_ids.empty() ? static_cast<std::uint32_t>(rollout) : options_.rollout_ids[rollout];
+  row.position = static_cast<std::uint32_t>(position);
+  row.temperature = options_.temperature;
+  row.top_k = options_.top_k;
+  row.top_p = static_cast<float>(options_.top_p);
+  row.min_p = static_cast<float>(options_.min_p);
+  row.may_stop = position >= options_.min_tokens;
+  row.offset = sampled_->offset(drawing.half);
   drawing.rollouts.push_back(rollout);
-  drawing.positions.push_back(static_cast<std::uint32_t>(position));
-  drawing.early.push_back(early);
-  (early ? drawing.any_early : drawing.any_late) = true;
-}
-
-void RolloutScheduler::draw(Backend& backend, View logits, Draw& drawing, std::int64_t begin) {
-  std::vector<SampleRow> rows(static_cast<std::size_t>(logits.rows));
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::size_t at = static_cast<std::size_t>(begin) + i;
-    const auto rollout = static_cast<std::size_t>(drawing.rollouts[at]);
-    SampleRow& row = rows[i];
-    row.seed = options_.seed;
-    row.rollout = options_.rollout_ids.empty() ? static_cast<std::uint32_t>(rollout) : options_.rollout_ids[rollout];
-    row.position = drawing.positions[at];
-    row.temperature = options_.temperature;
-    row.top_k = options_.top_k;
-    row.top_p = static_cast<float>(options_.top_p);
-    row.min_p = static_cast<float>(options_.min_p);
-  }
-  const auto count = static_cast<std::size_t>(drawing.rows());
-  const DType A = backend.accumulation_dtype();
-  std::int32_t* tokens = drawing.tokens.reserve(backend, 2 * count);
-  if (drawing.logprobs.bytes() < 2 * count * size_of(A)) drawing.logprobs = Buffer(backend, 2 * count * size_of(A));
-  const View logprobs(drawing.logprobs.data(), A, 2, drawing.rows());
-  const SampleRow* rows_device = sample_rows_.assign(backend, std::span<const SampleRow>(rows));
-  // Rows that may not stop yet are drawn with the stop tokens banned, in a call of their own over the same logits.
-  for (const bool early : {false, true}) {
-    if (!(early ? drawing.any_early : drawing.any_late)) continue;
-    std::vector<std::int32_t> banned = options_.banned;
-    if (early) banned.insert(banned.end(), options_.stop.tokens.begin(), options_.stop.tokens.end());
-    backend.sample(logits, rows_device, banned_.assign(backend, std::span<const std::int32_t>(banned)),
-                   static_cast<std::int64_t>(banned.size()), tokens + (early ? count : 0) + begin,
-                   logprobs.slice_rows(early, 1).slice_cols(begin, logits.rows));
-  }
-  if (begin + logits.rows == drawing.rows()) {
-    backend.start_download(tokens + drawing.first(), static_cast<std::size_t>(drawing.drawn()) * sizeof(std::int32_t));
-    const View drawn = drawing.drawn_logprobs(A);
-    backend.start_download(drawn.data, static_cast<std::size_t>(drawn.cols) * size_of(A));
-  }
-}
-
-void RolloutScheduler::fetch(Backend& backend, const Draw& drawing) {
-  const View drawn = drawing.drawn_logprobs(backend.accumulation_dtype());
-  const auto count = static_cast<std::size_t>(drawn.cols);
-  std::vector<std::int32_t> tokens(count);
-  std::vector<float> values(count);
-  backend.download(tokens.data(), drawing.tokens.data() + drawing.first(), count * sizeof(std::int32_t));
-  if (drawn.dtype == DType::Float64) {
-    std::vector<double> wide(count);
-    backend.download(wide.data(), drawn.data, count * sizeof(double));
-    std::transform(wide.begin(), wide.end(), values.begin(), [](double value) { return static_cast<float>(value); });
-  } else {
-    backend.download(values.data(), drawn.data, count * sizeof(float));
-  }
-  drawn_.resize(static_cast<std::size_t>(drawing.rows()));
-  drawn_logprobs_.resize(drawn_.size());
-  for (std::size_t i = 0; i < drawn_.size(); ++i) {
-    const auto place = static_cast<std::size_t>(drawing.place(static_cast<std::int64_t>(i)) - drawing.first());
-    drawn_[i] = tokens[place];
-    drawn_logprobs_[i] = values[place];
-  }
+  drawing.rows.push_back(row);
 }
 
 bool RolloutScheduler::append(Sequence& sequence, std::int32_t token, float logprob, const StopMatcher& stop) {

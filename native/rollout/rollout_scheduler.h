@@ -1,10 +1,13 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "core/control.h"
 #include "rollout/cached_forward.h"
+#include "rollout/decode_step.h"
+#include "rollout/sampled_tokens.h"
 #include "rollout/sampling_types.h"
 #include "rollout/stop_rules.h"
 
@@ -18,7 +21,8 @@ namespace foretoken {
 ///
 /// On an asynchronous device decoding is one step ahead of what the host has seen: a step takes its tokens where the step
 /// before drew them, and is queued before those are looked at. A rollout that turns out to have ended has then taken part
-/// in one step too many, whose token is dropped.
+/// in one step too many, whose token is dropped; where it ended with a stop token the device has seen so by itself and has
+/// not attended to its path.
 class RolloutScheduler {
  public:
   RolloutScheduler(const TokenForest& forest, const SampleOptions& options, std::int64_t prefill_tokens,
@@ -28,7 +32,7 @@ class RolloutScheduler {
   static std::int64_t least_pages(const TokenForest& forest, const SampleOptions& options, std::int64_t page_positions);
   static std::int64_t most_pages(const TokenForest& forest, const SampleOptions& options, std::int64_t page_positions);
 
-  SampleResult run(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control);
+  SampleResult run(Backend& backend, CachedForward& forward, DecodeStep& step, const StopMatcher& stop, const Control& control);
 
  private:
   /// A rollout that has begun: its first token is drawn at the end of its context.
@@ -40,39 +44,26 @@ class RolloutScheduler {
     StopMatcher::Tail tail;
   };
 
-  /// Tokens that are being drawn, for rows of one pass, and their log-probs.
+  /// Tokens that are being drawn, for rows of one pass.
   struct Draw {
-    std::vector<std::int32_t> rollouts;    // of the rows
-    std::vector<std::uint32_t> positions;  // of the tokens within their rollouts
-    std::vector<bool> early;               // rows that may not stop yet
-    bool any_early = false, any_late = false;
-    DeviceArray<std::int32_t> tokens;      // (2, rows): with the stop tokens and without
-    Buffer logprobs;                       // (2, rows) A
+    std::vector<std::int32_t> rollouts;  // of the rows
+    std::vector<SampleRow> rows;
+    int half = 0;                        // of SampledTokens, where they go
 
-    std::int64_t rows() const { return static_cast<std::int64_t>(rollouts.size()); }
-    /// The part of `tokens` and `logprobs` that is drawn at all.
-    std::int64_t first() const { return any_late ? 0 : rows(); }
-    std::int64_t drawn() const { return any_late && any_early ? 2 * rows() : rows(); }
-    View drawn_logprobs(DType A) const { return View(logprobs.data(), A, 1, 2 * rows()).slice_cols(first(), drawn()); }
-    /// Where row i's token is in `tokens`.
-    std::int32_t place(std::int64_t i) const { return static_cast<std::int32_t>(early[i] ? rows() + i : i); }
-    void clear() { rollouts.clear(); positions.clear(); early.clear(); any_early = any_late = false; }
+    std::int64_t count() const { return static_cast<std::int64_t>(rows.size()); }
+    void clear() { rollouts.clear(); rows.clear(); }
   };
 
   bool admit_contexts();
   void prefill(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control);
-  void admit_sequences(CachedBatch& batch);
-  void decode(Backend& backend, CachedForward& forward, const StopMatcher& stop, const Control& control);
+  void admit_sequences(DecodeBatch& batch);
+  void decode(Backend& backend, DecodeStep& step, const StopMatcher& stop, const Control& control);
   /// The next step of all rollouts that may go on; `ahead` holds what is being drawn for them, if anything.
-  CachedBatch next_step(const Draw& ahead, Draw& drawing);
+  DecodeBatch next_step(const Draw& ahead, Draw& drawing);
   /// A row of `drawing` for the rollout's token number `position`.
   void add_row(Draw& drawing, std::int32_t rollout, std::int64_t position) const;
-  /// Draws rows [begin, begin + logits.rows), of which logits has the distributions.
-  void draw(Backend& backend, View logits, Draw& drawing, std::int64_t begin);
-  /// Waits for the tokens.
-  void fetch(Backend& backend, const Draw& drawing);
   /// Appends what `drawing` has for the rollouts in the batch; those that end leave it.
-  void collect(Backend& backend, const Draw& drawing, const StopMatcher& stop);
+  void collect(const Draw& drawing, const StopMatcher& stop);
   /// Appends the drawn token; answers whether the rollout goes on.
   bool append(Sequence& sequence, std::int32_t token, float logprob, const StopMatcher& stop);
   void finish(Sequence& sequence);
@@ -95,11 +86,11 @@ class RolloutScheduler {
   std::vector<std::int32_t> row_in_batch_;    // (forest tokens) scratch of the prefill
   std::int64_t decoded_ = 0;
 
-  Draw first_, steps_[2];                      // of a prefill; of the step under way and the one being queued
-  DeviceArray<SampleRow> sample_rows_;
-  DeviceArray<std::int32_t> banned_;
-  std::vector<std::int32_t> drawn_;            // by row
-  std::vector<float> drawn_logprobs_;
+  Draw ahead_;                                 // by the step under way, where that is queued before the host sees it
+  std::optional<SampledTokens> sampled_;
+  DeviceArray<SampleRow> first_rows_;          // of a prefill's draws
+  DeviceArray<std::int32_t> banned_, stops_;
+  TokenRules rules_;
 };
 
 }  // namespace foretoken

@@ -84,8 +84,7 @@ class CpuBackend final : public Backend {
                        View entropy, View top_entropy, std::int32_t top_k) override;
   void logprob_backward(View logits, double inverse_temperature, const Targets& targets, View lse, View entropy,
                         View dlogprobs, View dentropy, View dlogits) override;
-  void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-              std::int32_t* tokens, View logprobs) override;
+  void sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) override;
 
   void sum_squares(View x, double* sum) override;
   void clip_norm(const double* squares, std::int64_t count, double max_norm, double* scale) override;

@@ -109,36 +109,45 @@ std::int32_t draw(const Kernels& kernels, const SampleRow& row, const float* log
 
 std::int64_t sample_scratch(std::int64_t vocabulary) { return 3 * vocabulary + chunks_of(vocabulary); }
 
-void CpuBackend::sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-                        std::int32_t* tokens, View logprobs) {
+void CpuBackend::sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) {
   const std::int64_t V = logits.cols, floats = sample_scratch(V);
   float* scratch_memory = scratch(team_.size(), floats);
   team_.parallel_for(logits.rows, [&](std::int64_t n, int worker) {
+    if (!rows[n].draws) return;
+    const std::int64_t place = n + rows[n].offset;
+    std::int32_t& token = tokens[place];
+    float& logprob = logprobs.as<float>()[place];
+    const std::int64_t refused_stops = rows[n].may_stop ? 0 : rules.stops_count;
+    const bool some_banned = rules.banned_count + refused_stops > 0;
     float* base = scratch_memory + worker * floats;
     const DrawMemory memory{base, base + V, reinterpret_cast<std::int32_t*>(base + 2 * V), base + 3 * V};
     const float* row = logits.row<float>(n);
     const float* allowed = row;
-    if (banned_count > 0) {
+    if (some_banned) {
       std::memcpy(memory.logits, row, static_cast<std::size_t>(V) * sizeof(float));
-      for (std::int64_t i = 0; i < banned_count; ++i)
-        if (banned[i] >= 0 && banned[i] < V) memory.logits[banned[i]] = -std::numeric_limits<float>::infinity();
+      const auto ban = [&](const std::int32_t* list, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i)
+          if (list[i] >= 0 && list[i] < V) memory.logits[list[i]] = -std::numeric_limits<float>::infinity();
+      };
+      ban(rules.banned, rules.banned_count);
+      ban(rules.stops, refused_stops);
       allowed = memory.logits;
     }
     const float most = kernels_.greatest(allowed, V);
     if (!std::isfinite(most)) {
-      tokens[n] = -1;
-      logprobs.as<float>()[n] = std::numeric_limits<float>::quiet_NaN();
+      token = -1;
+      logprob = std::numeric_limits<float>::quiet_NaN();
       return;
     }
     const float factor = static_cast<float>(inverse_temperature(rows[n].temperature));
     const RowStatistics statistics = kernels_.row_statistics(row, V, factor, memory.weights);
     if (rows[n].temperature == 0) {
-      tokens[n] = static_cast<std::int32_t>(std::find(allowed, allowed + V, most) - allowed);
+      token = static_cast<std::int32_t>(std::find(allowed, allowed + V, most) - allowed);
     } else {
-      if (banned_count > 0) kernels_.sampling_weights(allowed, V, most, factor, memory.weights);
-      tokens[n] = draw(kernels_, rows[n], allowed, V, memory);
+      if (some_banned) kernels_.sampling_weights(allowed, V, most, factor, memory.weights);
+      token = draw(kernels_, rows[n], allowed, V, memory);
     }
-    logprobs.as<float>()[n] = logprob_of(statistics, row[tokens[n]], factor);
+    logprob = logprob_of(statistics, row[token], factor);
   });
 }
 

@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "backend/cuda/attention_forward.h"
 
 namespace foretoken::cuda {
@@ -29,8 +31,8 @@ struct Partials {
   FORETOKEN_DEVICE float* share(float* page, int row) const { return page + row * columns; }
   FORETOKEN_DEVICE float* greatest(float* page) const { return page + kDecodeRows * columns; }
   FORETOKEN_DEVICE float* sum(float* page) const { return greatest(page) + kDecodeRows; }
-  /// Pages [begin, end) of the path that a split takes.
-  FORETOKEN_DEVICE int begin(int split) const { return static_cast<int>(pages * split / splits); }
+  /// Where in `count` pages the part of a split begins.
+  FORETOKEN_DEVICE int begin(int count, int split) const { return static_cast<int>(std::int64_t{count} * split / splits); }
 };
 
 /// Tiles of kDecodeRows that a run with `decodes` has.
@@ -52,8 +54,9 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS(kAttentionThreads)
   const int split = static_cast<int>(block_index() / items);
   const RowTile tile = row_tile(call, item / tiles, item % tiles, band_index(), kDecodeRows);
   if (tile.rows <= 0 || !call.decodes(tile.run.count)) return;
-  const int begin = max_of(tile.first_seen() / kPagePositions, partials.begin(split));
-  const int end = min_of(tile.last_position() / kPagePositions + 1, partials.begin(split + 1));
+  // Every path is divided into equal parts, however long the longest one is.
+  const int first_page = tile.first_seen() / kPagePositions, count = tile.last_position() / kPagePositions + 1 - first_page;
+  const int begin = first_page + partials.begin(count, split), end = first_page + partials.begin(count, split + 1);
   if (begin >= end) return;
 
   T* stage_memory = shared_memory<T>();
@@ -210,7 +213,9 @@ DecodePlan plan_attention_decode(const Device& device, const PagedPaths& paths, 
 }
 
 std::int64_t most_partial_floats(const Device& device, std::int64_t runs, std::int64_t longest_path, const AttentionShape& shape) {
-  const std::int64_t run_items = row_tiles(shape.heads / shape.kv_heads) * shape.kv_heads, pages = pages_of(longest_path);
+  const std::int64_t run_items = row_tiles(shape.heads / shape.kv_heads) * shape.kv_heads;
+  // A step of decoding that is recorded has a table of a power of two pages.
+  const auto pages = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(pages_of(longest_path))));
   const std::int64_t items = std::min(runs, (device.multiprocessors() - 1) / run_items) * run_items;
   if (pages < 2) return 0;
   return std::min(kMostPartialFloats, items * pages * Partials::page_floats(columns_of(shape.head_dim)));

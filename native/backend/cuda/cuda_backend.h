@@ -6,12 +6,13 @@
 #include "backend/backend.h"
 #include "backend/cuda/device/device.h"
 #include "backend/cuda/matmul.h"
+#include "backend/cuda/recordings.h"
 
 namespace foretoken::cuda {
 
 /// The CUDA backend: each group of overrides below is one file of this folder, kernels and their launch together.
 /// It knows the GPU only through Device and launch.h, so the same class computes on the host in tests.
-class CudaBackend final : public Backend {
+class CudaBackend : public Backend {
  public:
   CudaBackend(std::unique_ptr<Device> device, DType dtype);
   ~CudaBackend() override;
@@ -22,13 +23,19 @@ class CudaBackend final : public Backend {
   DType activation_dtype() const override { return dtype_; }
   DType accumulation_dtype() const override { return DType::Float32; }
   void* allocate(std::size_t bytes) override { return device_->allocate(bytes); }
-  void release(void* data) noexcept override { device_->release(data); }
+  void release(void* data) noexcept override {
+    device_->release(data);
+    if (recordings_) recordings_->forget_stale();
+  }
   void upload(void* device, const void* host, std::size_t bytes) override { device_->upload(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { device_->download(host, device, bytes); }
   void synchronize() override { device_->synchronize(); }
   bool asynchronous() const override { return true; }
   void start_download(const void* device, std::size_t bytes) override { device_->start_download(device, bytes); }
-  std::size_t scratch_bytes() const override { return scratch_bytes_ + (library_ ? library_->workspace_bytes() : 0); }
+  bool records() const override { return recordings_ != nullptr; }
+  Sequence begin_sequence(std::uint64_t key) override { return recordings_ ? recordings_->begin(key) : Sequence::Run; }
+  bool end_sequence(bool complete) override { return recordings_->end(complete); }
+  std::size_t scratch_bytes() const override;
   std::size_t available_memory() const override { return device_->available_memory(); }
   void fill_zero(View x) override;
 
@@ -84,7 +91,7 @@ class CudaBackend final : public Backend {
   void gather_rows(View x, const std::int32_t* index, View y) override;
   void scatter_add_rows(View dy, const std::int32_t* index, View dx) override;
   void select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from, std::int64_t count,
-                     std::int32_t* tokens) override;
+                     const TokenRules& rules, std::int32_t* tokens, Run* runs) override;
 
   // logprob.cu
   void logprob_forward(View logits, double inverse_temperature, const Targets& targets, View logprobs, View lse,
@@ -93,8 +100,7 @@ class CudaBackend final : public Backend {
                         View dlogprobs, View dentropy, View dlogits) override;
 
   // sample.cu
-  void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-              std::int32_t* tokens, View logprobs) override;
+  void sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) override;
 
   // sum_squares.cu
   void sum_squares(View x, double* sum) override;
@@ -116,6 +122,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Device> device_;
   DType dtype_;
   std::unique_ptr<MatmulLibrary> library_;  // null: products are our own kernels'
+  std::unique_ptr<Recordings> recordings_;  // null: FORETOKEN_CUDA_GRAPHS is 0
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
 };

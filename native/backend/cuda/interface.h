@@ -45,7 +45,7 @@ struct Crossing<R (Backend::*)(A...) noexcept> : Crossing<R (Backend::*)(A...)> 
 // Every method that takes and gives plain data.
 #define FORETOKEN_CUDA_OPERATIONS(EACH)                                                                              \
   EACH(allocate) EACH(release) EACH(upload) EACH(download) EACH(synchronize) EACH(scratch_bytes)                     \
-  EACH(asynchronous) EACH(start_download) EACH(select_tokens)                                                        \
+  EACH(asynchronous) EACH(start_download) EACH(select_tokens) EACH(records) EACH(begin_sequence) EACH(end_sequence)  \
   EACH(available_memory) EACH(fill_zero) EACH(convert) EACH(embed_forward) EACH(embed_backward) EACH(norm_forward)   \
   EACH(norm_backward) EACH(weight_bytes) EACH(pack_weight) EACH(linear_forward) EACH(linear_backward_input)          \
   EACH(linear_backward_weight) EACH(scratch_bytes_for) EACH(bias_backward) EACH(rope_forward)                        \

@@ -1,3 +1,5 @@
+#include <cstdlib>
+
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/launch.h"
 
@@ -7,10 +9,18 @@ CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype) : device_(
   if (dtype != DType::Float32 && dtype != DType::BFloat16)
     fail(ErrorCode::InvalidArgument, "the GPU computes in float32 or bfloat16, not in ", name_of(dtype));
   library_ = open_matmul_library(*device_);
+  const char* graphs = std::getenv("FORETOKEN_CUDA_GRAPHS");
+  const std::string wish = graphs ? graphs : "1";
+  if (wish != "0" && wish != "1") fail(ErrorCode::InvalidArgument, "FORETOKEN_CUDA_GRAPHS is \"", wish, "\"; it can be 0 or 1");
+  if (wish == "1") recordings_ = std::make_unique<Recordings>(*device_);
 }
 
 CudaBackend::~CudaBackend() {
   if (scratch_) device_->release(scratch_);
+}
+
+std::size_t CudaBackend::scratch_bytes() const {
+  return scratch_bytes_ + (library_ ? library_->workspace_bytes() : 0) + (recordings_ ? recordings_->bytes() : 0);
 }
 
 std::string CudaBackend::description() const {

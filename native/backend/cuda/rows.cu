@@ -29,9 +29,14 @@ FORETOKEN_KERNEL void scatter_add_rows_kernel(Matrix<const float> dy, const std:
 }
 
 FORETOKEN_KERNEL void select_tokens_kernel(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from,
-                                           std::int64_t count, std::int32_t* tokens) {
+                                           std::int64_t count, TokenRules rules, std::int32_t* tokens, Run* runs) {
   const std::int64_t i = global_index();
-  if (i < count) tokens[i] = from[i] >= 0 ? drawn[from[i]] : given[i];
+  if (i >= count) return;
+  const bool is_drawn = from[i] >= 0;
+  const std::int32_t token = is_drawn ? drawn[from[i]] : given[i];
+  tokens[i] = token;
+  for (std::int64_t s = 0; is_drawn && s < rules.stops_count; ++s)
+    if (token == rules.stops[s]) runs[i].count = 0;
 }
 
 }  // namespace
@@ -50,9 +55,10 @@ void CudaBackend::scatter_add_rows(View dy, const std::int32_t* index, View dx) 
 }
 
 void CudaBackend::select_tokens(const std::int32_t* given, const std::int32_t* drawn, const std::int32_t* from, std::int64_t count,
-                                std::int32_t* tokens) {
+                                const TokenRules& rules, std::int32_t* tokens, Run* runs) {
   const int threads = threads_for(count);
-  FORETOKEN_LAUNCH(*device_, select_tokens_kernel, (Grid{(count + threads - 1) / threads, threads}), given, drawn, from, count, tokens);
+  FORETOKEN_LAUNCH(*device_, select_tokens_kernel, (Grid{(count + threads - 1) / threads, threads}), given, drawn, from, count, rules,
+                   tokens, runs);
 }
 
 }  // namespace foretoken::cuda

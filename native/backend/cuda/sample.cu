@@ -11,10 +11,20 @@ namespace {
 constexpr double kWeightUnit = 0x1p43;
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 20;
 
-/// bits[token / 32] has a bit for each banned token.
-FORETOKEN_KERNEL void ban_kernel(const std::int32_t* banned, std::int64_t count, std::int64_t vocabulary, std::uint32_t* bits) {
-  for (std::int64_t i = global_index(); i < count; i += global_threads())
-    if (banned[i] >= 0 && banned[i] < vocabulary) atomic_or(bits + banned[i] / 32, 1u << banned[i] % 32);
+/// Sets of tokens, a bit for each; null where no token is in it.
+struct BannedSets {
+  std::uint32_t *always, *where_none_may_stop;
+};
+
+FORETOKEN_KERNEL void ban_kernel(TokenRules rules, std::int64_t vocabulary, BannedSets sets) {
+  for (std::int64_t i = global_index(); i < rules.banned_count + rules.stops_count; i += global_threads()) {
+    const bool always = i < rules.banned_count;
+    const std::int32_t token = always ? rules.banned[i] : rules.stops[i - rules.banned_count];
+    if (token < 0 || token >= vocabulary) continue;
+    const std::uint32_t bit = 1u << token % 32;
+    if (always) atomic_or(sets.always + token / 32, bit);
+    atomic_or(sets.where_none_may_stop + token / 32, bit);
+  }
 }
 
 /// The tokens of a row that may still be drawn.
@@ -59,9 +69,12 @@ FORETOKEN_DEVICE void keep_greatest(Candidates& candidates, std::int64_t vocabul
 
 // One draw by the six steps of backend/sampling.h, a block per row. Without filters it reads the row twice and a little.
 FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t vocabulary, const SampleRow* rows,
-                                    const std::uint32_t* banned, std::int32_t* tokens, float* logprobs) {
+                                    BannedSets sets, std::int32_t* tokens, float* logprobs) {
   const std::int64_t n = block_index();
   const SampleRow row = rows[n];
+  if (!row.draws) return;
+  const std::int64_t place = n + row.offset;
+  const std::uint32_t* banned = row.may_stop ? sets.always : sets.where_none_may_stop;
   const float inverse_temperature = row.temperature == 0 ? 1.0f : static_cast<float>(1.0 / row.temperature);
   Candidates candidates{logits.row(n), banned, 0, inverse_temperature, 0, 0, vocabulary};
 
@@ -73,8 +86,8 @@ FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t voc
   most = reduce_block(most, Greatest());
   if (!(most > -INFINITY && most < INFINITY)) {  // the same for all threads
     if (thread_index() == 0) {
-      tokens[n] = -1;
-      logprobs[n] = NAN;
+      tokens[place] = -1;
+      logprobs[place] = NAN;
     }
     return;
   }
@@ -107,26 +120,28 @@ FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t voc
     token = first_reaching(vocabulary, threshold, mass);
   }
   if (thread_index() == 0) {
-    tokens[n] = static_cast<std::int32_t>(token);
-    logprobs[n] = logprob_of(statistics, candidates.logits[token], inverse_temperature);
+    tokens[place] = static_cast<std::int32_t>(token);
+    logprobs[place] = logprob_of(statistics, candidates.logits[token], inverse_temperature);
   }
 }
 
 }  // namespace
 
-void CudaBackend::sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-                         std::int32_t* tokens, View logprobs) {
+void CudaBackend::sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) {
   const std::int64_t V = logits.cols;
   if (V > kMostTokens) fail(ErrorCode::UnsupportedConfig, "the GPU samples from at most ", kMostTokens, " tokens, not from ", V);
-  std::uint32_t* bits = nullptr;
-  if (banned_count > 0) {
-    const std::size_t bytes = static_cast<std::size_t>((V + 31) / 32) * sizeof(std::uint32_t);
-    bits = static_cast<std::uint32_t*>(scratch(bytes));
+  const std::int64_t words = (V + 31) / 32, special = rules.banned_count + rules.stops_count;
+  BannedSets sets{nullptr, nullptr};
+  if (special > 0) {
+    const std::size_t bytes = static_cast<std::size_t>(2 * words) * sizeof(std::uint32_t);
+    auto* const bits = static_cast<std::uint32_t*>(scratch(bytes));
+    if (rules.banned_count > 0) sets.always = bits;
+    sets.where_none_may_stop = bits + words;
     device_->clear(bits, 1, bytes, 0);
     constexpr int threads = 128;
-    FORETOKEN_LAUNCH(*device_, ban_kernel, (Grid{(banned_count + threads - 1) / threads, threads}), banned, banned_count, V, bits);
+    FORETOKEN_LAUNCH(*device_, ban_kernel, (Grid{(special + threads - 1) / threads, threads}), rules, V, sets);
   }
-  FORETOKEN_LAUNCH(*device_, sample_kernel, (Grid{logits.rows, head_threads(V)}), matrix<const float>(logits), V, rows, bits,
+  FORETOKEN_LAUNCH(*device_, sample_kernel, (Grid{logits.rows, head_threads(V)}), matrix<const float>(logits), V, rows, sets,
                    tokens, logprobs.as<float>());
 }
 

@@ -14,7 +14,7 @@ std::size_t CudaBackend::scratch_bytes_for(const PassExtent& pass) const {
   std::int64_t words = library_ ? N * ((pass.biased + 7) / 8 * 8) : 0;
   std::size_t attention = 0;
   if (pass.sampling)
-    words = std::max({words, most_partial_floats(*device_, pass.runs, pass.longest_path, shape), (V + 31) / 32});
+    words = std::max({words, most_partial_floats(*device_, pass.runs, pass.longest_path, shape), 2 * ((V + 31) / 32)});
   if (pass.backward) {
     const std::int64_t pieces = pieces_of(N), largest = std::max({qkv * C, F * C, V * C});
     words = std::max({words, pieces * std::max({C, qkv, 2 * F}), pieces * 2 * shape.head_dim, 2 * (largest / kSquaresPiece + 1)});

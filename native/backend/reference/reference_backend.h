@@ -76,8 +76,7 @@ class ReferenceBackend final : public Backend {
                         View dlogprobs, View dentropy, View dlogits) override;
 
   // sample.cpp
-  void sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-              std::int32_t* tokens, View logprobs) override;
+  void sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) override;
 
   // optimizer.cpp
   void sum_squares(View x, double* sum) override;

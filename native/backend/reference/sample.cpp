@@ -50,15 +50,21 @@ std::int32_t draw(const Vector& logits, std::vector<std::int32_t> ids, const Sam
 
 }  // namespace
 
-void ReferenceBackend::sample(View logits, const SampleRow* rows, const std::int32_t* banned, std::int64_t banned_count,
-                              std::int32_t* tokens, View logprobs) {
-  std::vector<std::int32_t> allowed;
-  for (std::int32_t id = 0; id < logits.cols; ++id)
-    if (std::find(banned, banned + banned_count, id) == banned + banned_count) allowed.push_back(id);
+void ReferenceBackend::sample(View logits, const SampleRow* rows, const TokenRules& rules, std::int32_t* tokens, View logprobs) {
+  const auto among = [](const std::int32_t* list, std::int64_t count, std::int32_t id) {
+    return std::find(list, list + count, id) != list + count;
+  };
   for (std::int64_t n = 0; n < logits.rows; ++n) {
-    tokens[n] = draw(get_row(logits, n), allowed, rows[n]);
+    if (!rows[n].draws) continue;
+    std::vector<std::int32_t> allowed;
+    for (std::int32_t id = 0; id < logits.cols; ++id)
+      if (!among(rules.banned, rules.banned_count, id) && (rows[n].may_stop || !among(rules.stops, rules.stops_count, id)))
+        allowed.push_back(id);
+    const std::int32_t token = draw(get_row(logits, n), std::move(allowed), rows[n]);
     const Vector z = tempered_row(logits, n, inverse_temperature(rows[n].temperature));
-    set(logprobs, 0, n, tokens[n] < 0 ? std::numeric_limits<double>::quiet_NaN() : z[tokens[n]] - log_sum_exp(z));
+    const std::int64_t place = n + rows[n].offset;
+    tokens[place] = token;
+    set(logprobs, 0, place, token < 0 ? std::numeric_limits<double>::quiet_NaN() : z[token] - log_sum_exp(z));
   }
 }
 

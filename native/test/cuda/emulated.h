@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdlib>
+#include <optional>
+#include <string>
 
 #include "test/engine/tiny_models.h"
 
@@ -20,5 +22,23 @@ inline EngineOptions emulated(DType dtype = DType::Float32, const char* device =
   options.dtype = dtype;
   return options;
 }
+
+/// An environment variable for as long as this lives.
+class EnvironmentVariable {
+ public:
+  EnvironmentVariable(const char* name, const char* value) : name_(name) {
+    if (const char* before = std::getenv(name)) before_ = before;
+    setenv(name, value, 1);
+  }
+  EnvironmentVariable(const EnvironmentVariable&) = delete;
+  ~EnvironmentVariable() {
+    if (before_) setenv(name_, before_->c_str(), 1);
+    else unsetenv(name_);
+  }
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
+};
 
 }  // namespace foretoken::test

@@ -295,6 +295,38 @@ TEST("attention: nothing depends on the number of threads") {
   });
 }
 
+TEST("attention: a run without rows is passed over, and the others keep their bits") {
+  for_each_backend([](const BackendCase& backend) {
+    const AttentionShape shape = make_shape(6, 2, 20);
+    const std::int64_t R = 5, H = 6 * 20, K = 2 * 20, length = 150;  // decoding: paths of 150 positions, some shorter
+    const auto attend = [&](const std::vector<std::int32_t>& counts) {
+      Workbench bench(backend);
+      const std::int64_t P = bench->page_positions(), blocks = (length + P - 1) / P;
+      const DType T = bench.activation();
+      std::vector<SlotWrite> writes;
+      for (std::int32_t i = 0; i < length; ++i) writes.push_back({i, i});
+      std::vector<std::int32_t> tables;
+      std::vector<Run> runs;
+      for (std::int32_t r = 0; r < R; ++r) {
+        runs.push_back({r, counts[r], static_cast<std::int32_t>(length) - 1 - 31 * r, r});
+        for (std::int32_t b = 0; b < blocks; ++b) tables.push_back(b);
+      }
+      void* store = bench.bytes(static_cast<std::size_t>(blocks) * bench->page_bytes(shape));
+      fill_pages(bench, shape, activations(backend, length * K, 1), activations(backend, length * K, 2), writes, store);
+      const View out = bench.output(T, R, H, Values(R * H, 0.5));
+      bench->attention_forward(bench.input(T, R, H, activations(backend, R * H, 3)), store,
+                               {bench.array(runs), R, 1, bench.array(tables), blocks, length}, shape, out, {});
+      return bench.read(out);
+    };
+    const Values whole = attend({1, 1, 1, 1, 1});
+    for (const std::vector<std::int32_t>& counts : {std::vector<std::int32_t>{1, 0, 1, 1, 0}, {0, 1, 0, 0, 1}, {0, 0, 0, 0, 0}}) {
+      const Values some = attend(counts);
+      for (std::int64_t r = 0; r < R; ++r)
+        check_equal("out", rows_of(some, H, r, 1), counts[r] ? rows_of(whole, H, r, 1) : Values(H, 0.5));
+    }
+  });
+}
+
 TEST("attention: copied pages serve like the originals, in every layer") {
   for_each_backend([](const BackendCase& backend) {
     const AttentionShape shape = make_shape(3, 3, 20);

@@ -113,13 +113,28 @@ TEST("rows: gathering and scattering move exactly the rows named") {
   });
 }
 
-TEST("rows: a token is one that was drawn, where a place is named, or the one that is given") {
+TEST("rows: a token is one that was drawn, where a place is named, or the one that is given; a drawn stop token ends the run") {
   for_each_backend([](const BackendCase& backend) {
     Workbench bench(backend);
-    const std::vector<std::int32_t> given{10, 11, 12, 13}, drawn{7, 8, 9}, from{-1, 2, 0, -1};
+    const Indices given{10, 11, 12, 13}, drawn{7, 8, 9}, from{-1, 2, 0, -1};
     auto* tokens = static_cast<std::int32_t*>(bench.bytes(from.size() * sizeof(std::int32_t)));
-    bench->select_tokens(bench.array(given), bench.array(drawn), bench.array(from), 4, tokens);
-    CHECK(bench.read_integers(tokens, 4) == (std::vector<std::int32_t>{10, 9, 7, 13}));
+    // 13 is given, not drawn: that rollout goes on.
+    for (const auto& [stops, counts] : {std::pair{Indices{}, Indices{1, 1, 1, 1}}, {Indices{13, 7}, Indices{1, 1, 0, 1}},
+                                        {Indices{9, 8}, Indices{1, 0, 1, 1}}}) {
+      auto* runs = static_cast<Run*>(bench.bytes(4 * sizeof(Run)));
+      Run before[4];
+      for (std::int32_t i = 0; i < 4; ++i) before[i] = {i, 1, 20 + i, 3 - i};
+      bench->upload(runs, before, sizeof before);
+      const TokenRules rules{nullptr, 0, bench.array(stops), static_cast<std::int64_t>(stops.size())};
+      bench->select_tokens(bench.array(given), bench.array(drawn), bench.array(from), 4, rules, tokens, runs);
+      CHECK(bench.read_integers(tokens, 4) == (Indices{10, 9, 7, 13}));
+      Run after[4];
+      bench->download(after, runs, sizeof after);
+      for (std::int32_t i = 0; i < 4; ++i) {
+        CHECK_EQ(after[i].count, counts[i]);
+        CHECK(after[i].row == i && after[i].position == 20 + i && after[i].table == 3 - i);
+      }
+    }
   });
 }
 

@@ -16,13 +16,14 @@ struct Draws {
 };
 
 Draws sample(const BackendCase& backend, std::int64_t V, const Values& logits, const std::vector<SampleRow>& rows,
-             const Tokens& banned = {}) {
+             const Tokens& banned = {}, const Tokens& stops = {}) {
   Workbench bench(backend);
   const std::int64_t n = static_cast<std::int64_t>(rows.size());
   auto* tokens = static_cast<std::int32_t*>(bench.bytes(n * sizeof(std::int32_t)));
   const View logprobs = bench.output(bench.accumulation(), 1, n);
-  bench->sample(bench.input(bench.accumulation(), n, V, logits), bench.array(rows), bench.array(banned),
-                static_cast<std::int64_t>(banned.size()), tokens, logprobs);
+  bench->sample(bench.input(bench.accumulation(), n, V, logits), bench.array(rows),
+                {bench.array(banned), static_cast<std::int64_t>(banned.size()), bench.array(stops), static_cast<std::int64_t>(stops.size())},
+                tokens, logprobs);
   return {bench.read_integers(tokens, n), bench.read(logprobs)};
 }
 
@@ -182,6 +183,56 @@ TEST("sample: a draw depends on seed, rollout and position, and on nothing aroun
     const std::int64_t V = 3001, n = 33;
     const Draws draws = sample(backend, V, accumulations(backend, n * V, 1), some_rows(n), {5, 6});
     return Results{Values(draws.tokens.begin(), draws.tokens.end()), draws.logprobs};
+  });
+}
+
+TEST("sample: a row that may not stop draws as if the stop tokens were banned, its neighbours as if there were none") {
+  for_each_backend([](const BackendCase& backend) {
+    const std::int64_t V = 211, n = 24;
+    const Values logits = accumulations(backend, n * V, 1);
+    Tokens stops(100), both;
+    for (std::int32_t i = 0; i < 100; ++i) stops[i] = 2 * i;
+    for (const Tokens& banned : {Tokens{}, Tokens{3, 5, 8}}) {
+      both = banned;
+      both.insert(both.end(), stops.begin(), stops.end());
+      std::vector<SampleRow> rows = some_rows(n);
+      const Draws free = sample(backend, V, logits, rows, banned), bound = sample(backend, V, logits, rows, both);
+      for (std::int64_t i = 0; i < n; ++i) rows[i].may_stop = i % 3 == 0;
+      const Draws mixed = sample(backend, V, logits, rows, banned, stops);
+      CHECK(free.tokens != bound.tokens);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const Draws& expected = rows[i].may_stop ? free : bound;
+        CHECK_EQ(mixed.tokens[i], expected.tokens[i]);
+        CHECK_EQ(mixed.logprobs[i], expected.logprobs[i]);
+      }
+    }
+  });
+}
+
+TEST("sample: rows write where their offset says, and rows that draw nothing write nothing") {
+  for_each_backend([](const BackendCase& backend) {
+    const std::int64_t V = 50, n = 5;
+    const DType A = accumulation_of(backend);
+    const Values logits = accumulations(backend, n * V, 1);
+    std::vector<SampleRow> rows = some_rows(n);
+    const Draws expected = sample(backend, V, logits, rows);
+    for (SampleRow& row : rows) row.offset = 7;
+    rows[1].draws = false;
+    Workbench bench(backend);
+    const Tokens before(12, -5);
+    auto* tokens = static_cast<std::int32_t*>(bench.bytes(before.size() * sizeof(std::int32_t)));
+    bench->upload(tokens, before.data(), before.size() * sizeof(std::int32_t));
+    const View logprobs = bench.output(A, 1, 12, Values(12, 0.5));
+    bench->sample(bench.input(A, n, V, logits), bench.array(rows), {}, tokens, logprobs);
+    Tokens expected_tokens = before;
+    Values expected_logprobs(12, 0.5);
+    for (std::int64_t i = 0; i < n; ++i)
+      if (rows[i].draws) {
+        expected_tokens[7 + i] = expected.tokens[i];
+        expected_logprobs[7 + i] = expected.logprobs[i];
+      }
+    CHECK(bench.read_integers(tokens, 12) == expected_tokens);
+    check_equal("log-probs", bench.read(logprobs), expected_logprobs);
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <string>
@@ -37,6 +38,14 @@ class Emulator {
   void run(const char* kernel, const Grid& grid, const Body& body) {
     run(kernel, grid, [](void* context) { (*static_cast<const Body*>(context))(); }, const_cast<Body*>(&body));
   }
+
+  /// Does the work, or appends it to the list that was given last.
+  void queue(std::function<void()> work) {
+    if (recorded_) recorded_->push_back(std::move(work));
+    else work();
+  }
+  /// A list for what is queued from now on, instead of doing it; null ends that.
+  void record(std::vector<std::function<void()>>* list) { recorded_ = list; }
 
   // Called by running threads.
   static void sync_block();
@@ -75,6 +84,7 @@ class Emulator {
   std::size_t shared_bytes_ = 0;
   int at_barrier_ = 0;
   const char* fault_ = nullptr;
+  std::vector<std::function<void()>>* recorded_ = nullptr;
 };
 
 }  // namespace foretoken::cuda

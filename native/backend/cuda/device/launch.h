@@ -20,8 +20,8 @@ template <typename... Parameters, typename... Arguments>
 void launch(const char* name, Device& device, void (*kernel)(Parameters...), const Grid& grid,
             const Arguments&... arguments) {
   if (grid.blocks == 0) return;
-#ifdef __CUDACC__
   device.enter();
+#ifdef __CUDACC__
   if (grid.shared_bytes > 48 * 1024)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared_bytes)), name);
   const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.bands));
@@ -29,7 +29,9 @@ void launch(const char* name, Device& device, void (*kernel)(Parameters...), con
       static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), name);
 #else
-  static_cast<Emulator*>(device.stream())->run(name, grid, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  Emulator* const emulator = static_cast<Emulator*>(device.stream());
+  // Arguments are kept by value, as a GPU keeps them.
+  emulator->queue([=] { emulator->run(name, grid, [&] { kernel(static_cast<Parameters>(arguments)...); }); });
 #endif
 }
 

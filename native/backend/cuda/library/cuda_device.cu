@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "backend/cuda/device/check.h"
 #include "backend/cuda/device/device.h"
@@ -11,6 +13,24 @@ namespace foretoken::cuda {
 namespace {
 
 std::string megabytes(std::size_t bytes) { return std::to_string(bytes >> 20) + " MB"; }
+
+/// A captured stream, instantiated.
+class CudaGraph final : public Recording {
+ public:
+  CudaGraph(cudaStream_t stream, cudaGraphExec_t graph, std::size_t bytes) : stream_(stream), graph_(graph), bytes_(bytes) {}
+  CudaGraph(const CudaGraph&) = delete;
+  ~CudaGraph() override {
+    cudaStreamSynchronize(stream_);  // it may be running
+    cudaGraphExecDestroy(graph_);
+  }
+  void queue() override { check(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch"); }
+  std::size_t bytes() const override { return bytes_; }
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t graph_;
+  std::size_t bytes_;
+};
 
 class CudaDevice final : public Device {
  public:
@@ -46,7 +66,7 @@ class CudaDevice final : public Device {
   }
 
   void* allocate(std::size_t bytes) override {
-    enter();
+    enter_outside("allocate");
     void* data = nullptr;
     const cudaError_t error = cudaMalloc(&data, std::max<std::size_t>(bytes, 1));
     if (error == cudaErrorMemoryAllocation) {
@@ -58,30 +78,23 @@ class CudaDevice final : public Device {
     check(error, "cudaMalloc");
     return data;
   }
-  void release(void* data) noexcept override {
-    // Kernels that still use it were queued before.
-    if (cudaSetDevice(index_) != cudaSuccess) return;
-    cudaStreamSynchronize(stream_);
-    early_downloads_->forget();
-    cudaFree(data);
-  }
   void upload(void* device, const void* host, std::size_t bytes) override {
     if (bytes == 0) return;
-    enter();
+    enter_outside("upload");
     staging_->upload(device, host, bytes);
   }
   void start_download(const void* device, std::size_t bytes) override {
-    enter();
+    enter_outside("start_download");
     early_downloads_->start(device, bytes);
   }
   void download(void* host, const void* device, std::size_t bytes) override {
-    enter();
+    enter_outside("download");
     if (early_downloads_->finish(host, device, bytes)) return;
     if (bytes) check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "download");
     check(cudaStreamSynchronize(stream_), "download");
   }
   void synchronize() override {
-    enter();
+    enter_outside("synchronize");
     check(cudaStreamSynchronize(stream_), "synchronize");
   }
   void clear(void* data, std::size_t rows, std::size_t row_bytes, std::size_t stride_bytes) override {
@@ -91,14 +104,73 @@ class CudaDevice final : public Device {
     else check(cudaMemset2DAsync(data, stride_bytes, 0, row_bytes, rows, stream_), "cudaMemset2DAsync");
   }
 
+  // Of this thread alone: other engines of the process may allocate meanwhile.
+  bool begin_recording() override {
+    enter();
+    if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+      cudaGetLastError();
+      return false;
+    }
+    capture_ = Capture::UnderWay;
+    return true;
+  }
+  std::unique_ptr<Recording> end_recording() override {
+    cudaGraph_t graph = std::exchange(capture_, Capture::None) == Capture::UnderWay ? end_capture() : nullptr;
+    if (!graph) return nullptr;
+    std::size_t before = 0, after = 0, total = 0;
+    cudaMemGetInfo(&before, &total);
+    cudaGraphExec_t executable = nullptr;
+    const bool made = cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess;
+    cudaGraphDestroy(graph);
+    if (!made) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    // At once, or the first launch would be what fails when memory is short.
+    const bool uploaded = cudaGraphUpload(executable, stream_) == cudaSuccess;
+    if (!uploaded) cudaGetLastError();
+    cudaMemGetInfo(&after, &total);
+    auto recording = std::make_unique<CudaGraph>(stream_, executable, before > after ? before - after : 0);
+    return uploaded ? std::move(recording) : nullptr;
+  }
+
   void* stream() override { return stream_; }
-  void enter() override { check(cudaSetDevice(index_), "cudaSetDevice"); }
+  void enter() override {
+    if (capture_ == Capture::Spoilt) fail(ErrorCode::Internal, name(), ": memory was released while a sequence was recorded");
+    check(cudaSetDevice(index_), "cudaSetDevice");
+  }
 
  private:
+  enum class Capture { None, UnderWay, Spoilt };
+
+  void release_memory(void* data) noexcept override {
+    if (cudaSetDevice(index_) != cudaSuccess) return;
+    if (capture_ == Capture::UnderWay) {  // nothing that follows may run, as what it needs has not
+      if (cudaGraph_t graph = end_capture()) cudaGraphDestroy(graph);
+      capture_ = Capture::Spoilt;
+    }
+    cudaStreamSynchronize(stream_);
+    early_downloads_->forget();
+    cudaFree(data);
+  }
+  /// enter() for what may not be called while a sequence is recorded.
+  void enter_outside(const char* what) {
+    enter();
+    if (capture_ != Capture::None) fail(ErrorCode::Internal, name(), ": ", what, " was called while a sequence was recorded");
+  }
+  /// Null where something in between was not to be captured; the next launch must not report that.
+  cudaGraph_t end_capture() noexcept {
+    cudaGraph_t graph = nullptr;
+    if (cudaStreamEndCapture(stream_, &graph) == cudaSuccess) return graph;
+    cudaGetLastError();
+    return nullptr;
+  }
+
   int index_;
   int multiprocessors_ = 0;
   std::string description_;
   cudaStream_t stream_ = nullptr;
+  Capture capture_ = Capture::None;
   std::optional<Staging> staging_;
   std::optional<EarlyDownloads> early_downloads_;
 };

@@ -24,6 +24,8 @@ class EarlyDownloads {
 
   void start(const void* device, std::size_t bytes) {
     if (bytes == 0) return;
+    for (Slot& slot : slots_)  // nobody has come for what was there before
+      if (slot.device == device) slot.device = nullptr;
     Slot& slot = free_slot(bytes);
     check(cudaMemcpyAsync(slot.pinned, device, bytes, cudaMemcpyDeviceToHost, stream_), "start_download");
     check(cudaEventRecord(slot.copied, stream_), "start_download");

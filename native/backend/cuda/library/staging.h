@@ -9,8 +9,9 @@
 
 namespace foretoken::cuda {
 
-/// Uploads that do not wait for the device: small ones are copied into pinned memory, from which the GPU fetches them in
-/// the stream's order. The memory is a ring of two halves; a half is written again when its last copy has been made.
+/// Uploads that do not wait for the device: they are copied into pinned memory, from which the GPU fetches them in the
+/// stream's order. The memory is a ring of two halves; a half is written again when its last copy has been made, so only
+/// who uploads more than the ring holds ever waits.
 class Staging {
  public:
   explicit Staging(cudaStream_t stream) : stream_(stream) {
@@ -26,11 +27,12 @@ class Staging {
   }
 
   void upload(void* device, const void* host, std::size_t bytes) {
-    if (bytes > kHalf / 2) {  // from pageable memory: back when the driver has taken all of it
-      check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "upload");
-      check(cudaStreamSynchronize(stream_), "upload");
-      return;
-    }
+    for (std::size_t done = 0; done < bytes; done += kPiece)
+      upload_piece(static_cast<std::byte*>(device) + done, static_cast<const std::byte*>(host) + done, std::min(kPiece, bytes - done));
+  }
+
+ private:
+  void upload_piece(void* device, const void* host, std::size_t bytes) {
     const std::size_t room = (bytes + 255) / 256 * 256;
     if (used_ + room > kHalf) {
       check(cudaEventRecord(copied_[half_], stream_), "upload");
@@ -44,8 +46,7 @@ class Staging {
     check(cudaMemcpyAsync(device, place, bytes, cudaMemcpyHostToDevice, stream_), "upload");
   }
 
- private:
-  static constexpr std::size_t kHalf = std::size_t{4} << 20;
+  static constexpr std::size_t kHalf = std::size_t{4} << 20, kPiece = kHalf / 2;
 
   cudaStream_t stream_;
   std::byte* ring_ = nullptr;

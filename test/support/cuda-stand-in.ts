@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** Compiles C++ into a shared library. */
@@ -11,8 +11,15 @@ export function compileLibrary(folder: string, name: string, source: string): st
   return to
 }
 
+/** The version of the border that this addon wants. */
+const ownAbi = Number(
+  /kAbiVersion = (\d+)/.exec(
+    readFileSync(new URL('../../native/backend/cuda/interface.h', import.meta.url), 'utf8'),
+  )![1],
+)
+
 /** A library with the entry points that a CUDA library is asked first; its probe does what the C++ says. */
-export function cudaStandIn(folder: string, name: string, probe: string, { abi = 1, others = '' } = {}): string {
+export function cudaStandIn(folder: string, name: string, probe: string, { abi = ownAbi, others = '' } = {}): string {
   return compileLibrary(
     folder,
     name,

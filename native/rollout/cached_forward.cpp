@@ -13,7 +13,8 @@ const T* put(DeviceArray<T>& array, Backend& backend, const std::vector<T>& valu
 }
 }  // namespace
 
-void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, const CachedForwardRows& rows) {
+void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const ModelConfig& config,
+                                  const CachedForwardRows& rows) {
   for (View& view : x) view = arena.matrix(backend.accumulation_dtype(), rows.rows, config.hidden_size);
   block.lay_out(arena, backend, config, rows.rows, false);
   head.lay_out(arena, backend, config, std::min(rows.head_rows, Head::chunk_rows(backend, config)), false);

@@ -194,7 +194,7 @@ TEST("decode graphs: most steps are repetitions, with the bits of direct calls, 
   }
 }
 
-TEST("decode graphs: the host uploads once in a step, allocates nothing, and waits for no more than the tokens of the step before") {
+TEST("decode graphs: in a step the host uploads once, allocates nothing, and waits for the tokens before it alone") {
   for (const char* graphs : {"0", "1"}) {
     const EnvironmentVariable setting("FORETOKEN_CUDA_GRAPHS", graphs);
     Watched backend(DType::BFloat16);

@@ -20,7 +20,8 @@ class Chain {
  public:
   static constexpr std::int64_t kCount = 5;
 
-  explicit Chain(Backend& backend) : backend_(backend), a_(backend, kBytes), b_(backend, kBytes), c_(backend, kBytes), none_(backend, kBytes) {
+  explicit Chain(Backend& backend)
+      : backend_(backend), a_(backend, kBytes), b_(backend, kBytes), c_(backend, kBytes), none_(backend, kBytes) {
     const Integers none(kCount, -1);
     backend.upload(none_.data(), none.data(), kBytes);
   }

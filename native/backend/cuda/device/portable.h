@@ -42,8 +42,13 @@ template <typename T> FORETOKEN_DEVICE T* shared_memory() {
 }
 
 FORETOKEN_DEVICE void atomic_add(std::uint32_t* sum, std::uint32_t value) { atomicAdd(sum, value); }
+/// As two 32-bit additions and a carry: shared memory adds those itself, where 64 bits take a loop of compare-and-swap,
+/// in which threads that meet wait for each other. So nobody may read the sum while others add.
 FORETOKEN_DEVICE void atomic_add(std::uint64_t* sum, std::uint64_t value) {
-  atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
+  std::uint32_t* words = reinterpret_cast<std::uint32_t*>(sum);
+  const std::uint32_t low = static_cast<std::uint32_t>(value), before = atomicAdd(words, low);
+  const std::uint32_t high = static_cast<std::uint32_t>(value >> 32) + (before + low < low ? 1u : 0u);
+  if (high != 0) atomicAdd(words + 1, high);
 }
 FORETOKEN_DEVICE void atomic_or(std::uint32_t* bits, std::uint32_t value) { atomicOr(bits, value); }
 FORETOKEN_DEVICE void atomic_min(std::int32_t* least, std::int32_t value) { atomicMin(least, value); }

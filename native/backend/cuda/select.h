@@ -23,7 +23,7 @@ struct Selection {
 template <typename KeyOf, typename MassOf>
 FORETOKEN_DEVICE Selection select(std::int64_t count, std::uint64_t wanted, const KeyOf& key_of, const MassOf& mass_of) {
   constexpr int bins_count = 256;
-  constexpr int ahead = 8;  // keys that are read before the first of them is counted: no read passes an atomic addition
+  constexpr int ahead = 4;  // keys that are read before the first of them is counted: no read passes an atomic addition
   FORETOKEN_SHARED std::uint64_t bins[bins_count];
   FORETOKEN_SHARED Selection chosen;
   std::uint32_t prefix = 0, mask = 0;

@@ -16,7 +16,7 @@
 #define FORETOKEN_DEVICE __device__ __forceinline__
 #define FORETOKEN_EITHER __host__ __device__ __forceinline__  // also for the code that launches
 #define FORETOKEN_SHARED __shared__
-#define FORETOKEN_BOUNDS(threads) __launch_bounds__(threads)
+#define FORETOKEN_BOUNDS(...) __launch_bounds__(__VA_ARGS__)  // threads of a block, and blocks that shall fit a multiprocessor
 
 namespace foretoken::cuda {
 
@@ -71,7 +71,7 @@ FORETOKEN_DEVICE int lowest_bit(std::uint32_t bits) { return __ffs(static_cast<i
 #define FORETOKEN_DEVICE inline
 #define FORETOKEN_EITHER inline
 #define FORETOKEN_SHARED static thread_local
-#define FORETOKEN_BOUNDS(threads)
+#define FORETOKEN_BOUNDS(...)
 
 namespace foretoken::cuda {
 

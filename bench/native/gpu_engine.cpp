@@ -106,16 +106,17 @@ void decode(Engine& engine, const Options& options) {
 void grpo(Engine& engine, const Options& options) {
   const int contexts = options.scaled(64), group = options.scaled(16), prompt = options.scaled(256), fresh = options.scaled(512);
   const ModelConfig& config = engine.config();
-  TokenForest forest;
   SampleOptions sample;
-  for (int c = 0; c < contexts; ++c)
-    sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, static_cast<std::uint32_t>(c))));
   sample.n = group;
   sample.max_tokens = fresh;
   double sampling = 0, training = 0;
   TermStatistics statistics;
-  // The second step is the one that counts: the first one allocates.
+  // The second step is the one that counts; a small one before it loads kernels and chooses algorithms.
   for (int step = 0; step < 2; ++step) {
+    TokenForest forest;
+    sample.from.clear();
+    for (int c = 0; c < (step == 0 ? (contexts + 7) / 8 : contexts); ++c)
+      sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, static_cast<std::uint32_t>(c))));
     sample.seed = static_cast<std::uint64_t>(step);
     TokenForest grown = forest;
     SampleResult result;

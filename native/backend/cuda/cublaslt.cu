@@ -63,6 +63,12 @@ struct Layouts {
         c(make_layout(library, product.residual ? product.residual : product.out)), d(make_layout(library, product.out)) {}
 };
 
+/// The same product for another number of rows; its matrices are not there.
+Product with_rows(Product product, std::int64_t rows) {
+  for (View* view : {&product.a, &product.out, &product.residual}) view->rows = rows;
+  return product;
+}
+
 /// What every row of the matrix is aligned to, in bytes, 16 at most: a matter of its stride. 0 if it does not begin there.
 std::uint32_t alignment_of(const View& x) {
   const auto stride = static_cast<std::uint64_t>(x.stride) * size_of(x.dtype);
@@ -155,8 +161,11 @@ bool CublasLt::multiply(const Product& product) {
                 {alignment_of(product.b), alignment_of(product.a), alignment_of(residual), alignment_of(product.out)}};
   for (const std::uint32_t alignment : key.alignment)
     if (alignment == 0) return false;
+  // Searches take the pointer's alignment as that of every bias to come.
+  if (reinterpret_cast<std::uintptr_t>(product.bias.data) % 16 != 0) return false;
   device_.enter();
   Entry& entry = entry_for(key);
+  set_bias(entry, product);  // which searches look at, too
   const std::optional<Choice> choice = choose(entry, product);
   if (choice) queue(entry, product, *choice);
   return choice.has_value();
@@ -197,32 +206,38 @@ std::optional<CublasLt::Choice> CublasLt::choose(Entry& entry, const Product& pr
 }
 
 std::optional<CublasLt::Choice> CublasLt::choose_for_rows(Entry& entry, const Product& product) {
-  const auto with_rows = [&](std::int64_t rows) {
-    Product other = product;
-    for (View* view : {&other.a, &other.out, &other.residual}) view->rows = rows;
-    return other;
-  };
   const auto [pinned_place, pinned_is_fresh] = entry.choices.try_emplace(kPinned);
   std::optional<Choice>& pinned = pinned_place->second;
+  // One that declined some number of rows would leave those to another order.
   if (pinned_is_fresh)
-    for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(kPinnedRows)))
-      if (!pinned && result.workspace_bytes == 0) pinned = Choice{result.algorithm};
+    for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(product, kPinnedRows)))
+      if (!pinned && does(entry, product, result, {1, 2, 7, 16, 64, 200, 1000, kPinnedRows, 16384, 65536})) pinned = Choice{result.algorithm};
   const auto* found = std::lower_bound(std::begin(kRowBuckets), std::end(kRowBuckets), product.out.rows);
   const std::int64_t bucket = found == std::end(kRowBuckets) ? found[-1] : *found;
   if (!pinned || bucket == kPinnedRows) return pinned;
   const auto [place, fresh] = entry.choices.try_emplace(bucket, pinned);
-  if (fresh) place->second = best_with_the_same_bits(entry, product, with_rows(bucket), *pinned);
+  if (fresh) place->second = best_with_the_same_bits(entry, product, bucket, *pinned);
   return place->second;
 }
 
-CublasLt::Choice CublasLt::best_with_the_same_bits(Entry& entry, const Product& product, const Product& typical, const Choice& pinned) try {
+bool CublasLt::does(const Entry& entry, const Product& product, const HeuristicResult& result, std::initializer_list<std::int64_t> rows) const {
+  return result.workspace_bytes == 0 && std::ranges::all_of(rows, [&](std::int64_t count) {
+    return entry.checked(functions_, context_, with_rows(product, count), result.algorithm, 0).has_value();
+  });
+}
+
+CublasLt::Choice CublasLt::best_with_the_same_bits(Entry& entry, const Product& product, std::int64_t bucket, const Choice& pinned) try {
+  const auto* place = std::find(std::begin(kRowBuckets), std::end(kRowBuckets), bucket);
+  const std::int64_t least = place == std::begin(kRowBuckets) ? 1 : place[-1] + 1;
+  const std::int64_t most = place + 1 == std::end(kRowBuckets) ? 4 * bucket : bucket;
   OrderProbe probe(device_, product);
   queue(entry, probe.product(0), pinned);
-  for (const HeuristicResult& result : entry.candidates(functions_, context_, typical)) {
+  for (const HeuristicResult& result : entry.candidates(functions_, context_, with_rows(product, bucket))) {
     const Choice candidate{result.algorithm};
-    if (result.workspace_bytes != 0 || !entry.checked(functions_, context_, probe.product(1), result.algorithm, 0)) continue;
-    queue(entry, probe.product(1), candidate);
-    if (probe.equal()) return candidate;
+    if (!does(entry, product, result, {least, (least + bucket) / 2, bucket, most}) ||
+        !entry.checked(functions_, context_, probe.product(1), result.algorithm, 0))
+      continue;
+    if (run(entry, probe.product(1), candidate) == kSuccess && probe.equal()) return candidate;
   }
   return pinned;
 } catch (const Error& error) {
@@ -249,16 +264,25 @@ std::optional<CublasLt::Choice> CublasLt::choose_for_depth(Entry& entry, const P
   return Choice{own.front().algorithm, own.front().workspace_bytes};
 }
 
-void CublasLt::queue(Entry& entry, const Product& product, const Choice& choice) {
-  const Layouts layouts(functions_, product);
+void CublasLt::set_bias(Entry& entry, const Product& product) {
   if (product.bias)
     check(functions_.description_set(entry.description.get(), kBiasPointer, &product.bias.data, sizeof(void*)), "setting the bias");
+}
+
+Status CublasLt::run(Entry& entry, const Product& product, const Choice& choice) {
+  const Layouts layouts(functions_, product);
+  set_bias(entry, product);
   const float one = 1, factor = product.residual ? 1.0f : 0.0f;
   const View& c = product.residual ? product.residual : product.out;
-  check(functions_.matmul(context_, entry.description.get(), &one, product.b.data, layouts.a.get(), product.a.data, layouts.b.get(),
-                          &factor, c.data, layouts.c.get(), product.out.data, layouts.d.get(), &choice.algorithm,
-                          choice.workspace_bytes ? workspace() : nullptr, choice.workspace_bytes, device_.stream()),
-        "cublasLtMatmul");
+  return functions_.matmul(context_, entry.description.get(), &one, product.b.data, layouts.a.get(), product.a.data, layouts.b.get(),
+                           &factor, c.data, layouts.c.get(), product.out.data, layouts.d.get(), &choice.algorithm,
+                           choice.workspace_bytes ? workspace() : nullptr, choice.workspace_bytes, device_.stream());
+}
+
+void CublasLt::queue(Entry& entry, const Product& product, const Choice& choice) {
+  if (const Status status = run(entry, product, choice); status != kSuccess)
+    fail(ErrorCode::Internal, "cuBLASLt: cublasLtMatmul failed with status ", status, " for a product of ", product.out.rows, " by ",
+         product.out.cols, " over ", product.depth(), "; FORETOKEN_CUDA_MATMUL=plain does without cuBLASLt");
 }
 
 }  // namespace foretoken::cuda

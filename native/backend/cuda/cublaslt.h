@@ -1,5 +1,6 @@
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <optional>
 
@@ -33,9 +34,14 @@ class CublasLt final : public MatmulLibrary {
   Entry& entry_for(const Key& key);
   std::optional<Choice> choose(Entry& entry, const Product& product);
   std::optional<Choice> choose_for_rows(Entry& entry, const Product& product);
-  /// The first of the algorithms for a product like `typical` whose sums have the order of the pinned one's.
-  Choice best_with_the_same_bits(Entry& entry, const Product& product, const Product& typical, const Choice& pinned);
+  /// Whether what was found does the product with each of these numbers of rows, without a workspace.
+  bool does(const Entry& entry, const Product& product, const cublaslt::HeuristicResult& result, std::initializer_list<std::int64_t> rows) const;
+  /// The first of the algorithms for numbers of rows in a bucket whose sums have the order of the pinned one's.
+  Choice best_with_the_same_bits(Entry& entry, const Product& product, std::int64_t bucket, const Choice& pinned);
   std::optional<Choice> choose_for_depth(Entry& entry, const Product& product);
+  void set_bias(Entry& entry, const Product& product);
+  cublaslt::Status run(Entry& entry, const Product& product, const Choice& choice);
+  /// run, and it has to succeed.
   void queue(Entry& entry, const Product& product, const Choice& choice);
   void* workspace();
 

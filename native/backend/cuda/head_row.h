@@ -8,7 +8,8 @@
 // thread's chunks in order and then reduce_block; the number of threads depends on V only.
 namespace foretoken::cuda {
 
-inline int head_threads(std::int64_t vocabulary) { return threads_for(chunks_in(vocabulary), 512); }
+inline constexpr int kMostHeadThreads = 512;  // the kernels' bounds: with more than 128 registers they would not start
+inline int head_threads(std::int64_t vocabulary) { return threads_for(chunks_in(vocabulary), kMostHeadThreads); }
 
 /// Below this an exponential is 0; the bound keeps 0 · (−∞) out of the sums.
 FORETOKEN_DEVICE float not_below_vanishing(float difference) { return max_of(-200.0f, difference); }

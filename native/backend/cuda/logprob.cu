@@ -8,9 +8,9 @@ namespace {
 
 // Log-probs of the row's targets, log-sum-exp, entropy, and the entropy of the k greatest, all of z = logits ·
 // inverse_temperature: head_row.h. Reads the row once, without the entropy of the k greatest.
-FORETOKEN_KERNEL void logprob_forward_kernel(Matrix<const float> logits, std::int64_t vocabulary, float inverse_temperature,
-                                             Targets targets, float* logprobs, float* lse, float* entropy,
-                                             float* top_entropy, std::int32_t top_k) {
+FORETOKEN_KERNEL void FORETOKEN_BOUNDS(kMostHeadThreads)
+    logprob_forward_kernel(Matrix<const float> logits, std::int64_t vocabulary, float inverse_temperature, Targets targets,
+                           float* logprobs, float* lse, float* entropy, float* top_entropy, std::int32_t top_k) {
   const std::int64_t n = block_index();
   const float* row = logits.row(n);
   const RowStatistics statistics = row_statistics(row, vocabulary, logits.aligned, inverse_temperature);
@@ -38,9 +38,10 @@ FORETOKEN_KERNEL void logprob_forward_kernel(Matrix<const float> logits, std::in
 // dlogits = inverse_temperature · (Σ_t dlogprobs[t] (onehot(t) − p) − dentropy · p · (log p + entropy)); a block per row.
 // Moves a float32 and a T for each logit.
 template <typename T>
-FORETOKEN_KERNEL void logprob_backward_kernel(Matrix<const float> logits, std::int64_t vocabulary, float inverse_temperature,
-                                              Targets targets, const float* lse, const float* entropies,
-                                              const float* dlogprobs, const float* dentropies, Matrix<T> dlogits) {
+FORETOKEN_KERNEL void FORETOKEN_BOUNDS(kMostHeadThreads)
+    logprob_backward_kernel(Matrix<const float> logits, std::int64_t vocabulary, float inverse_temperature, Targets targets,
+                            const float* lse, const float* entropies, const float* dlogprobs, const float* dentropies,
+                            Matrix<T> dlogits) {
   const std::int64_t n = block_index();
   const float* row = logits.row(n);
   T* out = dlogits.row(n);

@@ -68,8 +68,9 @@ FORETOKEN_DEVICE void keep_greatest(Candidates& candidates, std::int64_t vocabul
 }
 
 // One draw by the six steps of backend/sampling.h, a block per row. Without filters it reads the row twice and a little.
-FORETOKEN_KERNEL void sample_kernel(Matrix<const float> logits, std::int64_t vocabulary, const SampleRow* rows,
-                                    BannedSets sets, std::int32_t* tokens, float* logprobs) {
+FORETOKEN_KERNEL void FORETOKEN_BOUNDS(kMostHeadThreads, 2)
+    sample_kernel(Matrix<const float> logits, std::int64_t vocabulary, const SampleRow* rows, BannedSets sets,
+                  std::int32_t* tokens, float* logprobs) {
   const std::int64_t n = block_index();
   const SampleRow row = rows[n];
   if (!row.draws) return;

@@ -23,16 +23,26 @@ struct Selection {
 template <typename KeyOf, typename MassOf>
 FORETOKEN_DEVICE Selection select(std::int64_t count, std::uint64_t wanted, const KeyOf& key_of, const MassOf& mass_of) {
   constexpr int bins_count = 256;
+  constexpr int ahead = 4;  // keys that are read before the first of them is counted: no read passes an atomic addition
   FORETOKEN_SHARED std::uint64_t bins[bins_count];
   FORETOKEN_SHARED Selection chosen;
   std::uint32_t prefix = 0, mask = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
     for (int bin = thread_index(); bin < bins_count; bin += block_threads()) bins[bin] = 0;
     sync_block();
-    for (std::int64_t i = thread_index(); i < count; i += block_threads()) {
-      const std::uint32_t key = key_of(i);
-      const std::uint64_t mass = (key & mask) == prefix ? mass_of(i) : 0;
-      if (mass > 0) atomic_add(&bins[key >> shift & 255], mass);
+    for (std::int64_t begin = thread_index(); begin < count; begin += ahead * block_threads()) {
+      std::uint32_t keys[ahead];
+#pragma unroll
+      for (int j = 0; j < ahead; ++j) {
+        const std::int64_t i = begin + j * block_threads();
+        keys[j] = i < count ? key_of(i) : 0;
+      }
+#pragma unroll
+      for (int j = 0; j < ahead; ++j) {
+        const std::int64_t i = begin + j * block_threads();
+        const std::uint64_t mass = i < count && (keys[j] & mask) == prefix ? mass_of(i) : 0;
+        if (mass > 0) atomic_add(&bins[keys[j] >> shift & 255], mass);
+      }
     }
     sync_block();
     if (thread_index() == 0) {

@@ -7,8 +7,8 @@
 #include "test/operations/harness.h"
 
 // CublasLt over a library made for these tests, which does what cuBLASLt documents: matrices by columns, transposed where
-// told, strides, alpha, beta and a bias along the columns of the result. It knows three algorithms, of which one adds up
-// in another order.
+// told, strides, alpha, beta and a bias along the columns of the result. It knows four algorithms, of which one adds up in
+// another order and one cannot do few rows.
 namespace foretoken::cuda::cublaslt {
 
 struct Context {};
@@ -35,7 +35,7 @@ using namespace cuda;
 using namespace cuda::cublaslt;
 using Kind = Product::Kind;
 
-enum : std::uint64_t { kForwards = 1, kBackwards = 2, kForwardsToo = 3, kInParts = 4 };
+enum : std::uint64_t { kForwards = 1, kBackwards = 2, kForwardsToo = 3, kInParts = 4, kOnlyMany = 5 };
 
 struct Calls {
   std::vector<std::uint64_t> algorithms;  // of the products, in order
@@ -48,9 +48,10 @@ double read(const void* data, const Layout& x, std::uint64_t row, std::uint64_t 
   return x.type == kFloat32 ? static_cast<const float*>(data)[i] : static_cast<float>(static_cast<const BFloat16*>(data)[i]);
 }
 
-Status heuristic(Context*, Description*, Layout*, Layout*, Layout*, Layout* d, Preference* preference, int wanted,
+Status heuristic(Context*, Description* description, Layout*, Layout*, Layout*, Layout* d, Preference* preference, int wanted,
                  HeuristicResult* results, int* found) {
   ++calls.searches;
+  CHECK_EQ(description->epilogue == kEpilogueBias, description->bias != nullptr);  // its alignment counts
   calls.preference = *preference;
   *found = 0;
   const auto add = [&](std::uint64_t id, std::size_t workspace) {
@@ -61,15 +62,19 @@ Status heuristic(Context*, Description*, Layout*, Layout*, Layout*, Layout* d, P
     add(kBackwards, 0);
     add(kForwardsToo, 0);
   } else {
+    add(kOnlyMany, 0);
     add(kForwards, 0);
   }
   return kSuccess;
 }
 
+bool knows(const Algorithm& algorithm, const Layout& d) { return algorithm.data[0] != kOnlyMany || d.cols >= 256; }
+
 Status matmul(Context*, Description* description, const void* alpha, const void* a, Layout* A, const void* b, Layout* B,
               const void* beta, const void* c, Layout* C, void* d, Layout* D, const Algorithm* algorithm, void* workspace,
               std::size_t workspace_bytes, void*) {
   calls.algorithms.push_back(algorithm->data[0]);
+  CHECK(knows(*algorithm, *D));
   CHECK_EQ(workspace_bytes > 0, workspace != nullptr);
   const bool ta = description->transpose_a == kTransposed, tb = description->transpose_b == kTransposed;
   const std::uint64_t depth = ta ? A->rows : A->cols;
@@ -139,9 +144,9 @@ Functions functions() {
     return kSuccess;
   };
   f.heuristic = heuristic;
-  f.check = [](Context*, Description*, Layout*, Layout*, Layout*, Layout*, const Algorithm* algorithm, HeuristicResult* result) {
+  f.check = [](Context*, Description*, Layout*, Layout*, Layout*, Layout* d, const Algorithm* algorithm, HeuristicResult* result) {
     *result = {*algorithm, algorithm->data[0] == kInParts ? std::size_t{4096} : 0, kSuccess, 1, {}};
-    return kSuccess;
+    return knows(*algorithm, *d) ? kSuccess : 15;
   };
   f.matmul = matmul;
   return f;
@@ -226,6 +231,11 @@ TEST("cuBLASLt: a row's bits do not depend on the batch, though few rows take an
   CHECK_EQ(calls.algorithms.back(), kForwardsToo);  // kBackwards came first, but has other bits
   for (std::int64_t row = 0; row < 3; ++row)
     for (std::int64_t col = 0; col < 24; ++col) CHECK(out.at(row, col) == many.out.at(7 + row, col));
+
+  Product one = few;  // which kOnlyMany, found before kForwards, could not do
+  one.a = few.a.slice_rows(0, 1);
+  one.out = few.out.slice_rows(0, 1);
+  CHECK(library.multiply(one));
 
   const int searches = calls.searches;
   CHECK(library.multiply(few));

@@ -16,7 +16,7 @@
 #define FORETOKEN_DEVICE __device__ __forceinline__
 #define FORETOKEN_EITHER __host__ __device__ __forceinline__  // also for the code that launches
 #define FORETOKEN_SHARED __shared__
-#define FORETOKEN_BOUNDS(threads) __launch_bounds__(threads)
+#define FORETOKEN_BOUNDS(...) __launch_bounds__(__VA_ARGS__)  // threads of a block, and blocks that shall fit a multiprocessor
 
 namespace foretoken::cuda {
 
@@ -42,8 +42,13 @@ template <typename T> FORETOKEN_DEVICE T* shared_memory() {
 }
 
 FORETOKEN_DEVICE void atomic_add(std::uint32_t* sum, std::uint32_t value) { atomicAdd(sum, value); }
+/// As two 32-bit additions and a carry: shared memory adds those itself, where 64 bits take a loop of compare-and-swap,
+/// in which threads that meet wait for each other. So nobody may read the sum while others add.
 FORETOKEN_DEVICE void atomic_add(std::uint64_t* sum, std::uint64_t value) {
-  atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
+  std::uint32_t* words = reinterpret_cast<std::uint32_t*>(sum);
+  const std::uint32_t low = static_cast<std::uint32_t>(value), before = atomicAdd(words, low);
+  const std::uint32_t high = static_cast<std::uint32_t>(value >> 32) + (before + low < low ? 1u : 0u);
+  if (high != 0) atomicAdd(words + 1, high);
 }
 FORETOKEN_DEVICE void atomic_or(std::uint32_t* bits, std::uint32_t value) { atomicOr(bits, value); }
 FORETOKEN_DEVICE void atomic_min(std::int32_t* least, std::int32_t value) { atomicMin(least, value); }
@@ -66,7 +71,7 @@ FORETOKEN_DEVICE int lowest_bit(std::uint32_t bits) { return __ffs(static_cast<i
 #define FORETOKEN_DEVICE inline
 #define FORETOKEN_EITHER inline
 #define FORETOKEN_SHARED static thread_local
-#define FORETOKEN_BOUNDS(threads)
+#define FORETOKEN_BOUNDS(...)
 
 namespace foretoken::cuda {
 

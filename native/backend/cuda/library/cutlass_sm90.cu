@@ -178,9 +178,11 @@ class Cutlass final : public MatmulLibrary {
   template <typename Y>
   bool small_is_exact(const Product& p) {
     const auto [place, fresh] = small_is_exact_.try_emplace({p.depth(), p.out.dtype, static_cast<bool>(p.residual)});
-    if (fresh) {
+    if (fresh) try {
       const OrderProbe probe(device_, p);
       place->second = queue<Kind::Forward, Y, Large>(probe.product(0)) && queue<Kind::Forward, Y, Small>(probe.product(1)) && probe.equal();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::OutOfMemory) throw;  // no room to look: large tiles it is
     }
     return place->second;
   }

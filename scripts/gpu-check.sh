@@ -113,6 +113,8 @@ else
   export FORETOKEN_TEST_CUDA=$library  # native tests: this library's device instead of everything else
 fi
 tests=$build/tests/foretoken_tests
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1)
+if [ $dry = yes ]; then capability=9.0; fi
 
 part build 240 bash -c "cmake -S '$root' -B '$build' -G Ninja ${configure[*]} && ninja -C '$build' ${targets[*]}"
 part tests-linear 90 "$tests" "linear: " "products: "
@@ -120,6 +122,9 @@ if [ $rehearse = no ]; then
   part tests-linear-cutlass 60 env FORETOKEN_CUDA_MATMUL=cutlass "$tests" "linear: " "products: "
   part tests-linear-plain 60 env FORETOKEN_CUDA_MATMUL=plain "$tests" "linear: " "products: "
   part tests-operations 150 "$tests" test/operations/
+  if [ "$capability" = 9.0 ]; then
+    part tests-attention-wgmma 40 env FORETOKEN_CUDA_ATTENTION=wgmma "$tests" "attention: "
+  fi
   part tests-engine 90 "$tests" test_cuda_engine test_decode_ahead test_device_models
   if command -v compute-sanitizer > /dev/null; then
     part sanitizer-memory 60 compute-sanitizer --tool memcheck --error-exitcode 9 "$tests" "norm: " "rope: " "attention: a backend agrees"
@@ -137,6 +142,9 @@ part engine-small-decode 60 "$build/bench/gpu_engine" "${engine[@]}" --shape $sm
 part engine-large-train 90 "$build/bench/gpu_engine" "${engine[@]}" --shape $large --part train
 part engine-large-grpo 120 "$build/bench/gpu_engine" "${engine[@]}" --shape $large --part grpo
 if [ $rehearse = no ]; then
+  if [ "$capability" = 9.0 ]; then
+    part operations-wgmma 30 env FORETOKEN_CUDA_ATTENTION=wgmma "$build/bench/gpu_operations" "${where[@]}" --part attention
+  fi
   part operations-cutlass 40 env FORETOKEN_CUDA_MATMUL=cutlass "$build/bench/gpu_operations" "${where[@]}" --part product
   if [ -n "$python" ] && "$python" -c 'import torch, transformers' 2> /dev/null; then
     for shape in $small $large; do

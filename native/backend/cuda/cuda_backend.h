@@ -114,6 +114,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Device> device_;
   DType dtype_;
   std::unique_ptr<MatmulLibrary> library_;  // null: products are our own kernels'
+  bool warpgroup_attention_ = false;        // for bfloat16, where the head's size has such kernels
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
 };

@@ -1,3 +1,4 @@
+#include "backend/cuda/attention_choice.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/launch.h"
 
@@ -7,6 +8,7 @@ CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype) : device_(
   if (dtype != DType::Float32 && dtype != DType::BFloat16)
     fail(ErrorCode::InvalidArgument, "the GPU computes in float32 or bfloat16, not in ", name_of(dtype));
   library_ = open_matmul_library(*device_);
+  warpgroup_attention_ = chooses_warpgroup_attention(*device_);
 }
 
 CudaBackend::~CudaBackend() {

@@ -1,10 +1,13 @@
+#include <cstdlib>
 #include <string>
 
+#include "core/error.h"
 #include "test/operations/forest_layout.h"
 #include "test/operations/harness.h"
 
 // What the common tests of attention (test/operations/test_attention.cpp) cannot know of the CUDA kernels: that there is a
-// set of them for each of several head sizes, and that a path may be divided among blocks.
+// set of them for each of several head sizes, that a path may be divided among blocks, and that some multiply by
+// warpgroups.
 namespace foretoken::test {
 namespace {
 
@@ -114,6 +117,60 @@ TEST("cuda attention: a row that decodes alone has the same bits when its path i
         check_equal("lse", alone[1], rows_of(whole[1], shape.heads, row, 1));
       }
     }
+  });
+}
+
+/// The backend with FORETOKEN_CUDA_ATTENTION set.
+BackendCase choosing(const BackendCase& backend, const char* attention) {
+  BackendCase result = backend;
+  result.make = [=, make = backend.make] {
+    const char* before = std::getenv("FORETOKEN_CUDA_ATTENTION");
+    const std::string kept = before ? before : "";
+    setenv("FORETOKEN_CUDA_ATTENTION", attention, 1);
+    const auto restore = [&] { before ? setenv("FORETOKEN_CUDA_ATTENTION", kept.c_str(), 1) : unsetenv("FORETOKEN_CUDA_ATTENTION"); };
+    try {
+      auto made = make();
+      restore();
+      return made;
+    } catch (...) {
+      restore();
+      throw;
+    }
+  };
+  return result;
+}
+
+TEST("cuda attention: warpgroups give the bits of warps, whatever the head, group, window and forest") {
+  for_each_cuda_backend([](const BackendCase& backend) {
+    if (backend.dtype != DType::BFloat16) return;
+    const BackendCase warps = choosing(backend, "mma"), warpgroups = choosing(backend, "wgmma");
+    try {
+      warpgroups.make();
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::DeviceUnavailable) return;  // a GPU that has no such products
+      throw;
+    }
+    const SmallForest trees = {{-1, 0, 0, -1}, {130, 70, 9, 20}}, one = {{-1}, {300}}, few = {{-1, -1}, {17, 66}};
+    const std::pair<AttentionShape, SmallForest> cases[] = {
+        {{6, 2, 64, 0.2f, 0}, trees},  {{3, 1, 128, 0.1f, 0}, trees}, {{7, 1, 20, 0.3f, 75}, trees}, {{1, 1, 128, 0.1f, 100}, one},
+        {{2, 2, 80, 0.1f, 0}, few},    {{2, 1, 96, 0.1f, 30}, few},   {{20, 1, 8, 0.3f, 0}, few},    {{1, 1, 64, 0.1f, 0}, one},
+        {{1, 1, 136, 0.1f, 0}, few},
+    };
+    for (const auto& [shape, forest] : cases) {
+      std::int64_t N = 0;
+      for (const int length : forest.lengths) N += length;
+      const Inputs inputs = some_inputs(shape, N, backend.dtype);
+      const Results expected = Placed(warps, shape, forest, inputs).forward();
+      const Results actual = Placed(warpgroups, shape, forest, inputs).forward();
+      check_equal("out", actual[0], expected[0]);
+      check_equal("lse", actual[1], expected[1]);
+    }
+  });
+}
+
+TEST("cuda attention: a wish that is no kind of products is refused") {
+  for_each_cuda_backend([](const BackendCase& backend) {
+    CHECK_FAILS(ErrorCode::InvalidArgument, choosing(backend, "tensor").make());
   });
 }
 

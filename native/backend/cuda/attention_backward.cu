@@ -92,7 +92,10 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
       call.upstream = matrix<const T>(dout);
       call.upstream_head = shape.head_dim;
     }
-    launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
+    bool done = false;
+    if constexpr (rounds)
+      done = warpgroup_attention_ && launch_attention_backward_q_sm90(*device_, call, q.rows, tiles, matrix<float>(dq));
+    if (!done) launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
     launch_attention_backward_kv(*device_, call, q.rows, keys, matrix<float>(dk), matrix<float>(dv));
   });
 }

@@ -163,14 +163,14 @@ inline void fence_products() {
 inline void commit_products() {
   if (lane_index() == 0) detail::products_of_warp().ends.push_back(detail::products_of_warp().products.size());
 }
-template <int Latest, int Count>
-void wait_products(float (&)[Count]) {
+template <int Latest, int... Counts>
+void wait_products([[maybe_unused]] float (&... c)[Counts]) {
   detail::once_per_warp(20, 0, [](const int (&)[kWarp]) { detail::finish_products(Latest); });
 }
 inline void show_to_products() {}
 
-template <bool Add>
-void multiply_operands(float (&c)[32], Operand a, Operand b) {
+template <bool Add, int Count>
+void multiply_operands(float (&c)[Count], Operand a, Operand b) {
   detail::multiply(c, nullptr, a, b, false, Add);
 }
 template <bool Add, int Count>

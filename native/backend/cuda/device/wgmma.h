@@ -89,9 +89,9 @@ FORETOKEN_DEVICE Operand operand_after(Operand operand, int bytes) { return oper
       "+f"((c)[i + 7])
 #define FORETOKEN_SUMS_32(c, i) \
   FORETOKEN_SUMS_8(c, i), FORETOKEN_SUMS_8(c, i + 8), FORETOKEN_SUMS_8(c, i + 16), FORETOKEN_SUMS_8(c, i + 24)
-#define FORETOKEN_NAMES_32                                                                                            \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, " \
-  "%25, %26, %27, %28, %29, %30, %31"
+#define FORETOKEN_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define FORETOKEN_NAMES_32 \
+  FORETOKEN_NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define FORETOKEN_NAMES_64                                                                                             \
   FORETOKEN_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, " \
   "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
@@ -108,14 +108,22 @@ FORETOKEN_DEVICE void commit_products() {
   asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
 #endif
 }
-/// Until at most the `Latest` latest groups are under way; c are sums of those that are not.
-template <int Latest, int Count>
-FORETOKEN_DEVICE void wait_products([[maybe_unused]] float (&c)[Count]) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(Latest) : "memory");
-  // Nothing reads c before.
+namespace detail {
+/// The compiler reads and writes c as the source says, before or after.
+template <int Count>
+FORETOKEN_DEVICE void hold([[maybe_unused]] float (&c)[Count]) {
+#ifdef __CUDA_ARCH__
 #pragma unroll
   for (int i = 0; i < Count; ++i) asm volatile("" : "+f"(c[i])::"memory");
+#endif
+}
+}  // namespace detail
+/// Until at most the `Latest` latest groups are under way; c are the sums of those that are not.
+template <int Latest, int... Counts>
+FORETOKEN_DEVICE void wait_products([[maybe_unused]] float (&... c)[Counts]) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(Latest) : "memory");
+  (detail::hold(c), ...);
 #endif
 }
 /// What the thread wrote to shared memory, and what copies it waited for wrote, products see from now on; those of other
@@ -129,7 +137,17 @@ FORETOKEN_DEVICE void show_to_products() {
 // The last numbers of an instruction: neither factor is negated (1, 1); sums go along the rows of an operand (0) or across
 // them (1).
 
-/// c (64, 64) = a (64, 16) · b (64, 16)ᵀ, or added to c; operands along.
+/// c (64, 32) or (64, 64) = a (64, 16) · b (32 or 64, 16)ᵀ, or added to c; operands along.
+template <bool Add>
+FORETOKEN_DEVICE void multiply_operands([[maybe_unused]] float (&c)[16], [[maybe_unused]] Operand a, [[maybe_unused]] Operand b) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" FORETOKEN_NAMES_16 "}, %16, %17, add, 1, 1, 0, 0;\n}\n"
+      : FORETOKEN_SUMS_8(c, 0), FORETOKEN_SUMS_8(c, 8)
+      : "l"(a), "l"(b), "n"(Add));
+#endif
+}
 template <bool Add>
 FORETOKEN_DEVICE void multiply_operands([[maybe_unused]] float (&c)[32], [[maybe_unused]] Operand a, [[maybe_unused]] Operand b) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -168,6 +186,7 @@ FORETOKEN_DEVICE void multiply_factor([[maybe_unused]] float (&c)[64], [[maybe_u
 
 #undef FORETOKEN_NAMES_64
 #undef FORETOKEN_NAMES_32
+#undef FORETOKEN_NAMES_16
 #undef FORETOKEN_SUMS_32
 #undef FORETOKEN_SUMS_8
 

@@ -50,6 +50,16 @@ FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const f
   if (there && thread_index() % kQuad == 0) delta[item] = sum;
 }
 
+/// Whether kernels on warpgroup products take these: heads of at most 128 columns, rows in whole aligned words, and not so
+/// many that dividing them by the group would not be exact.
+template <typename T>
+bool suits_warpgroups(const Matrix<const T>& q, const Matrix<const T>& k, const Matrix<const T>& v, std::int64_t rows,
+                      const AttentionShape& shape) {
+  const std::int64_t group = shape.heads / shape.kv_heads;
+  return shape.head_dim <= 128 && shape.head_dim % kWordElements<T> == 0 && q.aligned && k.aligned && v.aligned &&
+         rows * group * group < std::int64_t{1} << 32;
+}
+
 }  // namespace
 
 std::int64_t launch_run_tiles(Device& device, const PackedPaths& paths, std::int64_t rows, int per_row, int tile_rows,
@@ -70,7 +80,8 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
     const int row = (shape.head_dim + kChunk - 1) / kChunk * kChunk;
     const std::int64_t items = q.rows * shape.heads;
     const std::int64_t tiles_count = paths.runs_count + 1;
-    KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count);
+    const bool warpgroups = rounds && warpgroup_attention_ && suits_warpgroups(matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), q.rows, shape);
+    KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count, warpgroups);
     const std::size_t rounded_bytes = rounds ? static_cast<std::size_t>(items * row) * sizeof(T) : 0;
     const std::int64_t words = keys.sums_floats + items + 2 * tiles_count + 2 * keys.most_tiles + 1;
     std::byte* memory = static_cast<std::byte*>(scratch(rounded_bytes + static_cast<std::size_t>(words) * sizeof(float)));
@@ -92,11 +103,10 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
       call.upstream = matrix<const T>(dout);
       call.upstream_head = shape.head_dim;
     }
-    bool done = false;
     if constexpr (rounds)
-      done = warpgroup_attention_ && launch_attention_backward_q_sm90(*device_, call, q.rows, tiles, matrix<float>(dq));
-    if (!done) launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
-    launch_attention_backward_kv(*device_, call, q.rows, keys, matrix<float>(dk), matrix<float>(dv));
+      if (warpgroups) launch_attention_backward_q_sm90(*device_, call, q.rows, tiles, matrix<float>(dq));
+    if (!warpgroups) launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
+    launch_attention_backward_kv(*device_, call, q.rows, keys, warpgroups, matrix<float>(dk), matrix<float>(dv));
   });
 }
 

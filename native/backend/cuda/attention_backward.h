@@ -29,11 +29,6 @@ struct BackwardCall {
   FORETOKEN_EITHER int group() const { return shape.heads / shape.kv_heads; }
   /// Whether rows that begin at multiples of `head` elements are aligned to words.
   FORETOKEN_DEVICE static bool whole(const Matrix<const T>& x, int head) { return x.aligned && head % kWordElements<T> == 0; }
-  /// Whether all rows of all heads are aligned to words and consist of whole ones.
-  bool all_whole() const {
-    constexpr int word = kWordElements<T>;
-    return q.aligned && k.aligned && v.aligned && upstream.aligned && shape.head_dim % word == 0 && upstream_head % word == 0;
-  }
   /// The run that tile `tile` belongs to.
   FORETOKEN_DEVICE std::int64_t run_of(std::int64_t tile) const { return last_not_after(tiles, paths.runs_count, tile); }
 };
@@ -53,19 +48,18 @@ struct KeyScratch {
   std::int32_t* slots = nullptr;  // (most_tiles)
   float* sums = nullptr;          // (sums_floats)
 };
-/// How much of it; the pointers are the caller's to set.
+/// How much of it, where `warpgroups` multiply or warps; the pointers are the caller's to set.
 template <typename T>
-KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count);
+KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count, bool warpgroups);
 
 /// dq, dk and dv, overwritten; `rows` is N. tiles: (runs_count + 1) of scratch.
 template <typename T>
 void launch_attention_backward_q(Device& device, BackwardCall<T> call, std::int64_t rows, std::int32_t* tiles,
                                  Matrix<float> dq);
-/// On warpgroup products; false, having done nothing, for heads too large and for rows that are not aligned.
-bool launch_attention_backward_q_sm90(Device& device, BackwardCall<BFloat16> call, std::int64_t rows, std::int32_t* tiles,
+void launch_attention_backward_q_sm90(Device& device, BackwardCall<BFloat16> call, std::int64_t rows, std::int32_t* tiles,
                                       Matrix<float> dq);
 template <typename T>
-void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch,
+void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch, bool warpgroups,
                                   Matrix<float> dk, Matrix<float> dv);
 
 /// Divides each run into tiles of `tile_rows` of its count · per_row packed rows; returns how many tiles there are at most.

@@ -197,10 +197,9 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS(QueryShape<Columns>::kThreads)
 
 }  // namespace
 
-bool launch_attention_backward_q_sm90(Device& device, BackwardCall<BFloat16> call, std::int64_t rows, std::int32_t* tiles,
+void launch_attention_backward_q_sm90(Device& device, BackwardCall<BFloat16> call, std::int64_t rows, std::int32_t* tiles,
                                       Matrix<float> dq) {
-  if (!call.all_whole()) return false;
-  return with_operand_columns(call.shape.head_dim, [&](auto columns) {
+  with_operand_columns(call.shape.head_dim, [&](auto columns) {
     constexpr int count = decltype(columns)::value;
     using Shape = QueryShape<count>;
     const std::int64_t blocks = launch_run_tiles(device, call.paths, rows, call.group(), Shape::kRows, tiles);

@@ -9,15 +9,13 @@
 // wgmma.h on the host: each warp of a warpgroup computes its own sixteen rows.
 namespace foretoken::cuda {
 
-using Operand = std::uint64_t;
-
 namespace detail {
 
-/// Where the hardware finds number (n, k) of an operand: n counts rows of A or columns of B, k what is summed over;
+/// Where the hardware finds number (n, k) of an operand with this description, in the mode 1 of swizzling: n counts rows of A or columns of B, k what is summed over;
 /// `across`: neighbours in memory have neighbouring n, not neighbouring k. Swizzling is of addresses: bits 4–6 are
 /// combined with bits 7–9.
-inline std::size_t operand_address(Operand operand, bool across, int n, int k) {
-  const auto field = [&](int bit) { return static_cast<std::size_t>(operand >> bit & 0x3fff) * 16; };
+inline std::size_t operand_address(std::uint64_t description, bool across, int n, int k) {
+  const auto field = [&](int bit) { return static_cast<std::size_t>(description >> bit & 0x3fff) * 16; };
   const std::size_t blocks_apart = field(16), groups_apart = field(32);
   const auto N = static_cast<std::size_t>(n), K = static_cast<std::size_t>(k);
   const std::size_t address = field(0) + (across ? N / 64 * blocks_apart + K / 8 * groups_apart + K % 8 * 128 + N % 64 * 2
@@ -25,9 +23,9 @@ inline std::size_t operand_address(Operand operand, bool across, int n, int k) {
   return address ^ (address >> 3 & 0x70);
 }
 
-inline float operand_value(Operand operand, bool across, int n, int k) {
+inline float operand_value(std::uint64_t description, bool across, int n, int k) {
   BFloat16 value;
-  std::memcpy(&value, here.shared + operand_address(operand, across, n, k), sizeof value);
+  std::memcpy(&value, here.shared + operand_address(description, across, n, k), sizeof value);
   return widen(value);
 }
 
@@ -35,7 +33,7 @@ inline float operand_value(Operand operand, bool across, int n, int k) {
 struct Factors {
   float* c;
   const Factor<BFloat16>* a;  // null: in shared memory
-  Operand a_operand, b_operand;
+  std::uint64_t a_shared, b_shared;  // descriptions
 };
 
 /// A product under way.
@@ -49,12 +47,12 @@ struct WarpProduct {
     left.resize(16 * 16);
     right.resize(16 * static_cast<std::size_t>(columns));
     for (int k = 0; k < 16; ++k)
-      for (int n = 0; n < columns; ++n) right[k * columns + n] = operand_value(lanes[0].b_operand, across, n, k);
+      for (int n = 0; n < columns; ++n) right[k * columns + n] = operand_value(lanes[0].b_shared, across, n, k);
     for (int lane = 0; lane < kWarp; ++lane)
       for (int i = 0; i < 8; ++i) {
         const int row = lane / 4 + i % 4 / 2 * 8, k = i / 4 * 8 + lane % 4 * 2 + i % 2;
         left[row * 16 + k] = lanes[0].a ? float_of_bits(lanes[lane].a->x[i / 2] >> (16 * (i % 2)) << 16)
-                                        : operand_value(lanes[0].a_operand, false, rows_from + row, k);
+                                        : operand_value(lanes[0].a_shared, false, rows_from + row, k);
       }
   }
   bool same_factors(const WarpProduct& other) const {
@@ -101,14 +99,11 @@ inline WarpProducts& products_of_warp() {
 inline int rows_of_warp() { return here.thread / kWarp % 4 * 16; }
 
 template <int Count>
-void multiply(float (&c)[Count], const Factor<BFloat16>* a, Operand a_operand, Operand b_operand, bool across, bool add) {
+void multiply(float (&c)[Count], const Factor<BFloat16>* a, std::uint64_t a_shared, std::uint64_t b_shared, bool across, bool add) {
   constexpr int columns = 2 * Count;
-  once_per_warp(19, Factors{c, a, a_operand, b_operand}, [&](const Factors (&all)[kWarp]) {
+  once_per_warp(19, Factors{c, a, a_shared, b_shared}, [&](const Factors (&all)[kWarp]) {
     WarpProducts& mine = products_of_warp();
     if (!mine.fenced) Emulator::report("a product of a warpgroup begins without fence_products");
-    for (const Operand operand : {a ? b_operand : a_operand, b_operand})
-      if ((operand & ~(Operand{0x3fff} | Operand{0x3fff} << 16 | Operand{0x3fff} << 32)) != Operand{1} << 62)
-        Emulator::report("an operand in shared memory is described wrongly, or in a way that is not emulated");
     WarpProduct product{{}, columns, across, {}, {}};
     std::copy(all, all + kWarp, product.lanes);
     product.read(rows_of_warp());
@@ -168,14 +163,5 @@ void wait_products([[maybe_unused]] float (&... c)[Counts]) {
   detail::once_per_warp(20, 0, [](const int (&)[kWarp]) { detail::finish_products(Latest); });
 }
 inline void show_to_products() {}
-
-template <bool Add, int Count>
-void multiply_operands(float (&c)[Count], Operand a, Operand b) {
-  detail::multiply(c, nullptr, a, b, false, Add);
-}
-template <bool Add, int Count>
-void multiply_factor(float (&c)[Count], const Factor<BFloat16>& a, Operand b) {
-  detail::multiply(c, &a, 0, b, true, Add);
-}
 
 }  // namespace foretoken::cuda

@@ -51,24 +51,27 @@ FORETOKEN_DEVICE BFloat16* operand_memory() {
 #endif
 }
 
-/// What the hardware wants to know about an operand in shared memory: address and distances, all in 16 bytes, and the mode
-/// of swizzling.
-///   bits 0–13: the address
-///   bits 16–29: across, the distance from a block to the next; along, unused and 1
-///   bits 32–45: the distance from eight rows of a block to the next eight
-///   bits 49–51: 0, as blocks begin on 1024 bytes
-///   bits 62–63: 1, for 128 bytes
-using Operand = std::uint64_t;
+/// What the hardware wants to know about an operand in shared memory, as far as operands differ; description() has the rest.
+///   bits 0–13: the address, in 16 bytes
+///   bits 16–29: across, the distance from a block to the next, in 16 bytes; along, unused and 1
+/// 32 bits, because sums of 64 would take several instructions for every product.
+using Operand = std::uint32_t;
 
 namespace detail {
 FORETOKEN_DEVICE Operand operand_at([[maybe_unused]] const BFloat16* start, int blocks_apart) {
 #ifdef __CUDACC__
-  const std::uint32_t address = shared_address(start);
+  const std::uint32_t address = shuffle(shared_address(start), 0);  // which the compiler then knows to be the same in all lanes
 #else
   const auto address = static_cast<std::uint32_t>(reinterpret_cast<const std::byte*>(start) - here.shared);
 #endif
-  return Operand{address >> 4 & 0x3fff} | Operand(blocks_apart >> 4) << 16 | Operand{8 * kBlockRowBytes / 16} << 32 |
-         Operand{1} << 62;
+  return (address >> 4 & 0x3fff) | static_cast<Operand>(blocks_apart >> 4) << 16;
+}
+/// And with
+///   bits 32–45: the distance from eight rows of a block to the next eight, in 16 bytes
+///   bits 49–51: 0, as blocks begin on 1024 bytes
+///   bits 62–63: the mode of swizzling, 1, for 128 bytes
+FORETOKEN_DEVICE std::uint64_t description(Operand operand) {
+  return operand | std::uint64_t{8 * kBlockRowBytes / 16} << 32 | std::uint64_t{1} << 62;
 }
 }  // namespace detail
 
@@ -79,7 +82,7 @@ FORETOKEN_DEVICE Operand operand_across(const BFloat16* start, int rows) {
   return detail::operand_at(start, rows * kBlockRowBytes);
 }
 /// The operand that begins `bytes` later, a multiple of 16.
-FORETOKEN_DEVICE Operand operand_after(Operand operand, int bytes) { return operand + (bytes >> 4); }
+FORETOKEN_DEVICE Operand operand_after(Operand operand, int bytes) { return operand + static_cast<Operand>(bytes >> 4); }
 
 #ifdef __CUDACC__
 
@@ -145,7 +148,7 @@ FORETOKEN_DEVICE void multiply_operands([[maybe_unused]] float (&c)[16], [[maybe
       "{\n.reg .pred add;\nsetp.ne.b32 add, %18, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" FORETOKEN_NAMES_16 "}, %16, %17, add, 1, 1, 0, 0;\n}\n"
       : FORETOKEN_SUMS_8(c, 0), FORETOKEN_SUMS_8(c, 8)
-      : "l"(a), "l"(b), "n"(Add));
+      : "l"(detail::description(a)), "l"(detail::description(b)), "n"(Add));
 #endif
 }
 template <bool Add>
@@ -155,7 +158,7 @@ FORETOKEN_DEVICE void multiply_operands([[maybe_unused]] float (&c)[32], [[maybe
       "{\n.reg .pred add;\nsetp.ne.b32 add, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" FORETOKEN_NAMES_32 "}, %32, %33, add, 1, 1, 0, 0;\n}\n"
       : FORETOKEN_SUMS_32(c, 0)
-      : "l"(a), "l"(b), "n"(Add));
+      : "l"(detail::description(a)), "l"(detail::description(b)), "n"(Add));
 #endif
 }
 /// c (64, 64) or (64, 128) = a (64, 16) · b (16, 64 or 128), or added to c; b across. a stays where it is until waited for.
@@ -168,7 +171,7 @@ FORETOKEN_DEVICE void multiply_factor([[maybe_unused]] float (&c)[32], [[maybe_u
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" FORETOKEN_NAMES_32
       "}, {%32, %33, %34, %35}, %36, add, 1, 1, 1;\n}\n"
       : FORETOKEN_SUMS_32(c, 0)
-      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "l"(b), "n"(Add));
+      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "l"(detail::description(b)), "n"(Add));
 #endif
 }
 template <bool Add>
@@ -180,7 +183,7 @@ FORETOKEN_DEVICE void multiply_factor([[maybe_unused]] float (&c)[64], [[maybe_u
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" FORETOKEN_NAMES_64
       "}, {%64, %65, %66, %67}, %68, add, 1, 1, 1;\n}\n"
       : FORETOKEN_SUMS_32(c, 0), FORETOKEN_SUMS_32(c, 32)
-      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "l"(b), "n"(Add));
+      : "r"(a.x[0]), "r"(a.x[1]), "r"(a.x[2]), "r"(a.x[3]), "l"(detail::description(b)), "n"(Add));
 #endif
 }
 
@@ -190,6 +193,17 @@ FORETOKEN_DEVICE void multiply_factor([[maybe_unused]] float (&c)[64], [[maybe_u
 #undef FORETOKEN_SUMS_32
 #undef FORETOKEN_SUMS_8
 
-#endif  // __CUDACC__; emulated_wgmma.h has these functions for the host
+#else
+
+template <bool Add, int Count>
+void multiply_operands(float (&c)[Count], Operand a, Operand b) {
+  detail::multiply(c, nullptr, detail::description(a), detail::description(b), false, Add);
+}
+template <bool Add, int Count>
+void multiply_factor(float (&c)[Count], const Factor<BFloat16>& a, Operand b) {
+  detail::multiply(c, &a, 0, detail::description(b), true, Add);
+}
+
+#endif
 
 }  // namespace foretoken::cuda

@@ -23,13 +23,23 @@ Inputs some_inputs(const AttentionShape& shape, std::int64_t N, DType dtype) {
 
 /// The forest in one backend's memory, keys and values in pages.
 struct Placed {
-  Placed(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest, const Inputs& inputs)
+  Placed(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest, const Inputs& inputs,
+         bool in_words = false)
       : bench(backend), shape(shape), layout(lay_out(forest, bench->page_positions())) {
+    // Rows of a Workbench lie three columns apart: with five more they begin on 16 bytes, where heads are whole words.
+    const auto aligned = [&](std::int64_t cols, const Values& values) {
+      Values wide(static_cast<std::size_t>(layout.rows * (cols + 5)));
+      for (std::size_t i = 0; i < values.size(); ++i) wide[i / cols * (cols + 5) + i % cols] = values[i];
+      return bench.input(bench.activation(), layout.rows, cols + 5, wide).slice_cols(0, cols);
+    };
     const std::int64_t N = layout.rows;
-    const DType T = bench.activation();
-    q = bench.input(T, N, shape.heads * shape.head_dim, inputs.q);
-    k = bench.input(T, N, shape.kv_heads * shape.head_dim, inputs.k);
-    v = bench.input(T, N, shape.kv_heads * shape.head_dim, inputs.v);
+    const auto place = [&](int heads, const Values& values) {
+      const std::int64_t cols = std::int64_t{heads} * shape.head_dim;
+      return in_words ? aligned(cols, values) : bench.input(bench.activation(), N, cols, values);
+    };
+    q = place(shape.heads, inputs.q);
+    k = place(shape.kv_heads, inputs.k);
+    v = place(shape.kv_heads, inputs.v);
     pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
     tables = bench.array(layout.tables);
     bench->cache_write(k, v,
@@ -152,7 +162,7 @@ TEST("cuda attention: warpgroups give the bits of warps, whatever the head, grou
     }
     const SmallForest trees = {{-1, 0, 0, -1}, {130, 70, 9, 20}}, one = {{-1}, {300}}, few = {{-1, -1}, {17, 66}};
     const std::pair<AttentionShape, SmallForest> cases[] = {
-        {{6, 2, 64, 0.2f, 0}, trees},  {{3, 1, 128, 0.1f, 0}, trees}, {{7, 1, 24, 0.3f, 75}, trees}, {{1, 1, 128, 0.1f, 100}, one},
+        {{6, 2, 64, 0.2f, 0}, trees},  {{3, 1, 128, 0.1f, 0}, trees}, {{7, 1, 24, 0.3f, 75}, trees}, {{4, 2, 20, 0.3f, 0}, few}, {{22, 1, 8, 0.3f, 0}, {{-1}, {200}}}, {{1, 1, 128, 0.1f, 100}, one},
         {{2, 2, 80, 0.1f, 0}, few},    {{2, 1, 96, 0.1f, 30}, few},   {{20, 1, 8, 0.3f, 0}, few},    {{1, 1, 64, 0.1f, 0}, one},
         {{1, 1, 136, 0.1f, 0}, few},
     };
@@ -160,7 +170,7 @@ TEST("cuda attention: warpgroups give the bits of warps, whatever the head, grou
       std::int64_t N = 0;
       for (const int length : forest.lengths) N += length;
       const Inputs inputs = some_inputs(shape, N, backend.dtype);
-      Placed by_warps(warps, shape, forest, inputs), by_warpgroups(warpgroups, shape, forest, inputs);
+      Placed by_warps(warps, shape, forest, inputs, true), by_warpgroups(warpgroups, shape, forest, inputs, true);
       const Results forward = by_warps.forward(), same = by_warpgroups.forward();
       check_equal("out", same[0], forward[0]);
       check_equal("lse", same[1], forward[1]);

@@ -18,17 +18,6 @@ struct KeyShape {
   static_assert(kSharedBytes <= 227 * 1024);
 };
 
-/// Division of packed rows by the group; exact as long as rows · group < 2³² (suits_warpgroups sees to it).
-struct ByGroup {
-  std::uint32_t group, inverse;
-
-  FORETOKEN_DEVICE explicit ByGroup(int group)
-      : group(static_cast<std::uint32_t>(group)), inverse(static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + this->group - 1) / this->group)) {}
-  FORETOKEN_DEVICE int quotient(int row) const {
-    return group == 1 ? row : static_cast<int>(std::uint64_t{static_cast<std::uint32_t>(row)} * inverse >> 32);
-  }
-};
-
 /// What remains to be known of a step whose queries have been loaded.
 struct StepFacts {
   bool there;

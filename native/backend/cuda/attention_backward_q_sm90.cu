@@ -66,8 +66,8 @@ struct PathLoads {
   }
 };
 
-// The dq of attention_backward_q.cu, over positions upwards, by products of warpgroups. Blocks and bands as there. A round
-// per step, with copies two rounds ahead as in attention_forward_sm90.cu; the products onto dq are waited for a round
+// The dq of attention_backward_q.cu, over positions upwards, by products of warpgroups. Blocks and bands as there, the
+// blocks the other way round. A round per step, with copies two rounds ahead as in attention_forward_sm90.cu; the products onto dq are waited for a round
 // later.
 template <int Columns>
 FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t run, const RowTile& tile, const Matrix<float>& dq) {
@@ -186,8 +186,8 @@ template <int Columns>
 FORETOKEN_KERNEL void FORETOKEN_BOUNDS(QueryShape<Columns>::kThreads)
     attention_backward_q_sm90_kernel(BackwardCall<T> call, Matrix<float> dq) {
   if constexpr (kWarpgroupProducts) {
-    const std::int64_t tile_index = block_index();
-    if (tile_index >= call.tiles[call.paths.runs_count]) return;
+    const std::int64_t tile_index = call.tiles[call.paths.runs_count] - 1 - block_index();  // long paths first
+    if (tile_index < 0) return;
     const std::int64_t run = call.run_of(tile_index);
     const RowTile tile = RowTile::of(call.paths.runs[run], static_cast<int>(tile_index - call.tiles[run]), QueryShape<Columns>::kRows,
                                      call.group(), band_index(), call.shape.window);

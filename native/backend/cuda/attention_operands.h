@@ -30,6 +30,17 @@ FORETOKEN_DEVICE void load_operand(BFloat16* operand, int rows, int head_dim, bo
   }
 }
 
+/// Division of packed rows by the group; exact as long as packed rows · group < 2³², which attention_backward.cu sees to.
+struct ByGroup {
+  std::uint32_t group, inverse;
+
+  FORETOKEN_DEVICE explicit ByGroup(int group)
+      : group(static_cast<std::uint32_t>(group)), inverse(static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + this->group - 1) / this->group)) {}
+  FORETOKEN_DEVICE int quotient(int row) const {
+    return group == 1 ? row : static_cast<int>(std::uint64_t{static_cast<std::uint32_t>(row)} * inverse >> 32);
+  }
+};
+
 /// c (64, 64 or 32) = a · bᵀ over Columns columns; a: 64 rows of an operand of `a_rows`, b: an operand of `b_rows`.
 template <int Columns, int Count>
 FORETOKEN_DEVICE void start_product(const BFloat16* a, int a_rows, const BFloat16* b, int b_rows, float (&c)[Count]) {

@@ -16,7 +16,8 @@ CudaBackend::~CudaBackend() {
 }
 
 std::string CudaBackend::description() const {
-  return device_->description() + ", " + name_of(dtype_) + ", products by " + (library_ ? library_->name() : "our own kernels");
+  return device_->description() + ", " + name_of(dtype_) + ", products by " + (library_ ? library_->name() : "our own kernels") +
+         (warpgroup_attention_ ? ", attention by wgmma" : "");
 }
 
 void* CudaBackend::scratch(std::size_t bytes) {

@@ -320,7 +320,8 @@ void Bench::attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t 
     warpgroups_->synchronize();
     differ(what + ", mma.sync against decoding", last_of(out), decoded);
     differ(what + ", wgmma against decoding", last_of(other), decoded);
-    differ(what + ", wgmma against mma.sync", other.slice_rows(0, std::min<std::int64_t>(N, 2048)), out.slice_rows(0, std::min<std::int64_t>(N, 2048)));
+    const std::int64_t some = std::min<std::int64_t>(N, 2048);
+    differ(what + ", wgmma against mma.sync", other.slice_rows(0, some), out.slice_rows(0, some));
   }
   buffers_.clear();
 }

@@ -80,7 +80,8 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
     const int row = (shape.head_dim + kChunk - 1) / kChunk * kChunk;
     const std::int64_t items = q.rows * shape.heads;
     const std::int64_t tiles_count = paths.runs_count + 1;
-    const bool warpgroups = rounds && warpgroup_attention_ && suits_warpgroups(matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), q.rows, shape);
+    const bool warpgroups = rounds && warpgroup_attention_ &&
+                            suits_warpgroups(matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), q.rows, shape);
     KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count, warpgroups);
     const std::size_t rounded_bytes = rounds ? static_cast<std::size_t>(items * row) * sizeof(T) : 0;
     const std::int64_t words = keys.sums_floats + items + 2 * tiles_count + 2 * keys.most_tiles + 1;

@@ -254,7 +254,8 @@ template <typename T>
 void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch, bool warpgroups,
                                   Matrix<float> dk, Matrix<float> dv) {
   const Tiling tiling = tiling_of<T>(call.shape.head_dim, warpgroups);
-  const std::int64_t tiles = launch_run_tiles(device, call.paths, rows, 1, tiling.keys, scratch.tiles), blocks = tiles + scratch.most_slots;
+  const std::int64_t tiles = launch_run_tiles(device, call.paths, rows, 1, tiling.keys, scratch.tiles);
+  const std::int64_t blocks = tiles + scratch.most_slots;
   call.tiles = scratch.tiles;
   const Pieces pieces{scratch.items, scratch.slots, scratch.sums, scratch.most_slots};
   FORETOKEN_LAUNCH(device, (attention_count_pieces_kernel<T>), (Grid{(tiles + kAttentionWarps - 1) / kAttentionWarps, kAttentionThreads}),
@@ -267,7 +268,8 @@ void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int
       constexpr int count = decltype(columns)::value;
       using Shape = KeyShape<T, count>;
       FORETOKEN_LAUNCH(device, (attention_backward_kv_kernel<T, count>),
-                       (Grid{blocks, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads * Shape::kParts}), call, tiles, pieces, dk, dv);
+                       (Grid{blocks, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads * Shape::kParts}), call, tiles,
+                       pieces, dk, dv);
     });
   if (scratch.most_slots > 0)
     FORETOKEN_LAUNCH(device, (attention_add_pieces_kernel<T>), (Grid{tiles, kAttentionThreads, 0, call.shape.kv_heads}), call,

@@ -30,8 +30,8 @@ struct StepFacts {
 // for a round later. A warpgroup with keys takes all steps of the tile, adding zeros where its keys are not seen: ptxas
 // would wait for every single product if there were a choice.
 template <int Columns>
-FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& tile, int piece, int slot_of_tile, const Pieces& pieces,
-                                    const Matrix<float>& dk, const Matrix<float>& dv) {
+FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& tile, int piece, int slot_of_tile,
+                                    const Pieces& pieces, const Matrix<float>& dk, const Matrix<float>& dv) {
   using Shape = KeyShape<Columns>;
   constexpr int queries = Shape::kQueries, panels = queries / 16, sums_count = Columns / 2, stages = Shape::kStages;
   T* keys = operand_memory();
@@ -208,7 +208,8 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& 
 
 template <int Columns>
 FORETOKEN_KERNEL void FORETOKEN_BOUNDS(KeyShape<Columns>::kThreads)
-    attention_backward_kv_sm90_kernel(BackwardCall<T> call, std::int64_t most_tiles, Pieces pieces, Matrix<float> dk, Matrix<float> dv) {
+    attention_backward_kv_sm90_kernel(BackwardCall<T> call, std::int64_t most_tiles, Pieces pieces, Matrix<float> dk,
+                                      Matrix<float> dv) {
   if constexpr (kWarpgroupProducts) {
     if (block_index() >= pieces.items[most_tiles]) return;
     const std::int64_t index = last_not_after(pieces.items, most_tiles, block_index());

@@ -67,8 +67,8 @@ struct PathLoads {
 };
 
 // The dq of attention_backward_q.cu, over positions upwards, by products of warpgroups. Blocks and bands as there, the
-// blocks the other way round. A round per step, with copies two rounds ahead as in attention_forward_sm90.cu; the products onto dq are waited for a round
-// later.
+// blocks the other way round. A round per step, with copies two rounds ahead as in attention_forward_sm90.cu; the products
+// onto dq are waited for a round later.
 template <int Columns>
 FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t run, const RowTile& tile, const Matrix<float>& dq) {
   using Shape = QueryShape<Columns>;
@@ -155,7 +155,8 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t ru
     enter(step);
     fence_products();
     start_product<Columns>(queries + group_row * kBlockColumns, Shape::kRows, keys_of(step), kKeys, weights);
-    start_product<Columns>(upstream + group_row * kBlockColumns, Shape::kRows, keys_of(step) + Shape::kStepElements, kKeys, gradients);
+    start_product<Columns>(upstream + group_row * kBlockColumns, Shape::kRows, keys_of(step) + Shape::kStepElements, kKeys,
+                           gradients);
     commit_products();
     wait_products<0>(weights, gradients, total);
     arrive_for(step + 1);
@@ -189,8 +190,8 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS(QueryShape<Columns>::kThreads)
     const std::int64_t tile_index = call.tiles[call.paths.runs_count] - 1 - block_index();  // long paths first
     if (tile_index < 0) return;
     const std::int64_t run = call.run_of(tile_index);
-    const RowTile tile = RowTile::of(call.paths.runs[run], static_cast<int>(tile_index - call.tiles[run]), QueryShape<Columns>::kRows,
-                                     call.group(), band_index(), call.shape.window);
+    const RowTile tile = RowTile::of(call.paths.runs[run], static_cast<int>(tile_index - call.tiles[run]),
+                                     QueryShape<Columns>::kRows, call.group(), band_index(), call.shape.window);
     differentiate<Columns>(call, run, tile, dq);
   }
 }

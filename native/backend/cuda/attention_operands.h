@@ -35,7 +35,8 @@ struct ByGroup {
   std::uint32_t group, inverse;
 
   FORETOKEN_DEVICE explicit ByGroup(int group)
-      : group(static_cast<std::uint32_t>(group)), inverse(static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + this->group - 1) / this->group)) {}
+      : group(static_cast<std::uint32_t>(group)),
+        inverse(static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + this->group - 1) / this->group)) {}
   FORETOKEN_DEVICE int quotient(int row) const {
     return group == 1 ? row : static_cast<int>(std::uint64_t{static_cast<std::uint32_t>(row)} * inverse >> 32);
   }

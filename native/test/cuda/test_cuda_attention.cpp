@@ -137,7 +137,9 @@ BackendCase choosing(const BackendCase& backend, const char* attention) {
     const char* before = std::getenv("FORETOKEN_CUDA_ATTENTION");
     const std::string kept = before ? before : "";
     setenv("FORETOKEN_CUDA_ATTENTION", attention, 1);
-    const auto restore = [&] { before ? setenv("FORETOKEN_CUDA_ATTENTION", kept.c_str(), 1) : unsetenv("FORETOKEN_CUDA_ATTENTION"); };
+    const auto restore = [&] {
+      before ? setenv("FORETOKEN_CUDA_ATTENTION", kept.c_str(), 1) : unsetenv("FORETOKEN_CUDA_ATTENTION");
+    };
     try {
       auto made = make();
       restore();
@@ -162,9 +164,10 @@ TEST("cuda attention: warpgroups give the bits of warps, whatever the head, grou
     }
     const SmallForest trees = {{-1, 0, 0, -1}, {130, 70, 9, 20}}, one = {{-1}, {300}}, few = {{-1, -1}, {17, 66}};
     const std::pair<AttentionShape, SmallForest> cases[] = {
-        {{6, 2, 64, 0.2f, 0}, trees},  {{3, 1, 128, 0.1f, 0}, trees}, {{7, 1, 24, 0.3f, 75}, trees}, {{4, 2, 20, 0.3f, 0}, few}, {{22, 1, 8, 0.3f, 0}, {{-1}, {200}}}, {{1, 1, 128, 0.1f, 100}, one},
-        {{2, 2, 80, 0.1f, 0}, few},    {{2, 1, 96, 0.1f, 30}, few},   {{20, 1, 8, 0.3f, 0}, few},    {{1, 1, 64, 0.1f, 0}, one},
-        {{1, 1, 136, 0.1f, 0}, few},
+        {{6, 2, 64, 0.2f, 0}, trees}, {{3, 1, 128, 0.1f, 0}, trees},       {{7, 1, 24, 0.3f, 75}, trees},
+        {{4, 2, 20, 0.3f, 0}, few},   {{22, 1, 8, 0.3f, 0}, {{-1}, {200}}}, {{1, 1, 128, 0.1f, 100}, one},
+        {{2, 2, 80, 0.1f, 0}, few},   {{2, 1, 96, 0.1f, 30}, few},         {{20, 1, 8, 0.3f, 0}, few},
+        {{1, 1, 64, 0.1f, 0}, one},   {{1, 1, 136, 0.1f, 0}, few},
     };
     for (const auto& [shape, forest] : cases) {
       std::int64_t N = 0;

@@ -37,7 +37,7 @@ void place(const Numbers& x, int rows, BFloat16* to) {
 template <int Count>
 void store(const float (&c)[Count], std::vector<float>& result) {
   for (int i = 0; i < Count; ++i)
-    result[static_cast<std::size_t>(warp_index() * 16 + tile_row(0, i % 4 / 2)) * 2 * Count + tile_column(i / 8, i / 4 % 2, i % 2)] = c[i];
+    result[(warp_index() * 16 + tile_row(0, i % 4 / 2)) * 2 * Count + tile_column(i / 8, i / 4 % 2, i % 2)] = c[i];
 }
 
 template <typename A, typename B>
@@ -70,7 +70,8 @@ TEST("wgmma: a · bᵀ of operands in shared memory, wider than a block, is that
         for (int k = 0; k < K; k += 16) {
           const Operand from_a = operand_along(left + warpgroup_index() * kWarpgroupRows * kBlockColumns);
           const int block = k / kBlockColumns * kBlockRowBytes, within = k % kBlockColumns * 2;
-          const Operand x = operand_after(from_a, block * rows + within), y = operand_after(operand_along(right), block * 64 + within);
+          const Operand x = operand_after(from_a, block * rows + within);
+          const Operand y = operand_after(operand_along(right), block * 64 + within);
           if (k == 0 && initial == 0) multiply_operands<false>(c, x, y);
           else multiply_operands<true>(c, x, y);
         }
@@ -79,7 +80,8 @@ TEST("wgmma: a · bᵀ of operands in shared memory, wider than a block, is that
         wait_products<0>(c);
         store(c, result);
       });
-      CHECK(result == plain(rows, 64, K, [&](int m, int k) { return a.at(m, k); }, [&](int k, int n) { return b.at(n, k); }, initial));
+      CHECK(result == plain(rows, 64, K, [&](int m, int k) { return a.at(m, k); }, [&](int k, int n) { return b.at(n, k); },
+                            initial));
     }
 }
 
@@ -111,7 +113,8 @@ void check_factor_product(ThreadOrder order) {
     wait_products<0>(c);
     store(c, result);
   });
-  CHECK(result == plain(kWarpgroupRows, columns, K, [&](int m, int k) { return a.at(m, k); }, [&](int k, int n) { return b.at(k, n); }));
+  CHECK(result == plain(kWarpgroupRows, columns, K, [&](int m, int k) { return a.at(m, k); },
+                        [&](int k, int n) { return b.at(k, n); }));
 }
 
 TEST("wgmma: a · b with a in registers and b across is that of plain loops to the bit") {
@@ -135,7 +138,7 @@ std::string message_of_product(const Wrong& wrong) {
   });
 }
 
-TEST("wgmma: a product without its fence, and factors or sums that change while it is under way, are reported") {
+TEST("wgmma: a product without its fence, factors or sums that change meanwhile, and wrong descriptions are reported") {
   const auto start = [](BFloat16* left, float (&c)[32]) {
     multiply_operands<true>(c, operand_along(left), operand_along(left + 64 * 64));
     commit_products();
@@ -155,6 +158,11 @@ TEST("wgmma: a product without its fence, and factors or sums that change while 
     c[7] = 0;
     wait_products<0>(c);
   }), "sums change"));
+  CHECK(contains(message_of_product([&](BFloat16* left, float (&c)[32]) {
+    fence_products();
+    const std::uint64_t described = cuda::detail::description(operand_along(left));
+    cuda::detail::multiply(c, nullptr, described, described & ~(std::uint64_t{3} << 62), false, true);  // no swizzling
+  }), "described wrongly"));
 }
 
 TEST("arrivals: what a warp did before it arrived is there for those who wait, round after round") {

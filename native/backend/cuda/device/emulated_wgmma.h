@@ -11,9 +11,9 @@ namespace foretoken::cuda {
 
 namespace detail {
 
-/// Where the hardware finds number (n, k) of an operand with this description, in the mode 1 of swizzling: n counts rows of A or columns of B, k what is summed over;
-/// `across`: neighbours in memory have neighbouring n, not neighbouring k. Swizzling is of addresses: bits 4–6 are
-/// combined with bits 7–9.
+/// Where the hardware finds number (n, k) of an operand with this description: n counts rows of A or columns of B, k what
+/// is summed over; `across`: neighbours in memory have neighbouring n, not neighbouring k. In mode 1 of swizzling bits 4–6
+/// of an address are combined with bits 7–9.
 inline std::size_t operand_address(std::uint64_t description, bool across, int n, int k) {
   const auto field = [&](int bit) { return static_cast<std::size_t>(description >> bit & 0x3fff) * 16; };
   const std::size_t blocks_apart = field(16), groups_apart = field(32);
@@ -104,6 +104,10 @@ void multiply(float (&c)[Count], const Factor<BFloat16>* a, std::uint64_t a_shar
   once_per_warp(19, Factors{c, a, a_shared, b_shared}, [&](const Factors (&all)[kWarp]) {
     WarpProducts& mine = products_of_warp();
     if (!mine.fenced) Emulator::report("a product of a warpgroup begins without fence_products");
+    constexpr std::uint64_t fields = 0x3fff | std::uint64_t{0x3fff} << 16 | std::uint64_t{0x3fff} << 32;
+    for (const std::uint64_t description : {a ? b_shared : a_shared, b_shared})
+      if ((description & ~fields) != std::uint64_t{1} << 62)
+        Emulator::report("an operand in shared memory is described wrongly, or in a way that is not emulated");
     WarpProduct product{{}, columns, across, {}, {}};
     std::copy(all, all + kWarp, product.lanes);
     product.read(rows_of_warp());

@@ -60,7 +60,7 @@ using Operand = std::uint32_t;
 namespace detail {
 FORETOKEN_DEVICE Operand operand_at([[maybe_unused]] const BFloat16* start, int blocks_apart) {
 #ifdef __CUDACC__
-  const std::uint32_t address = shuffle(shared_address(start), 0);  // which the compiler then knows to be the same in all lanes
+  const std::uint32_t address = shuffle(shared_address(start), 0);  // the compiler then knows it is that of all lanes
 #else
   const auto address = static_cast<std::uint32_t>(reinterpret_cast<const std::byte*>(start) - here.shared);
 #endif

@@ -152,6 +152,8 @@ else
   export FORETOKEN_TEST_CUDA=$library  # native tests: this library's device instead of everything else
 fi
 tests=$build/tests/foretoken_tests
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1)
+if [ $dry = yes ]; then capability=9.0; fi
 [ $dry = yes ] || facts > "$logs/facts"
 
 # First whether it is right, then how fast it is; what takes long and says little comes last.
@@ -161,6 +163,9 @@ if [ $rehearse = no ]; then
   part tests-rows 30 "$tests" "memory: " "embedding: " "rows: " "swiglu: "
   part tests-norm 30 "$tests" "norm: " "rope: "
   part tests-attention 60 "$tests" "attention: "
+  if [ "$capability" = 9.0 ]; then
+    part tests-attention-wgmma 40 env FORETOKEN_CUDA_ATTENTION=wgmma "$tests" "attention: "
+  fi
   part tests-logprob 30 "$tests" "logprob: "
   part tests-sample 40 "$tests" "sample: "
   part tests-step 30 "$tests" "adamw: " "clip_norm: " "sum_squares: " "average: "
@@ -177,6 +182,9 @@ part engine-small 90 "$build/bench/gpu_engine" "${engine[@]}" --shape $small
 part engine-large 150 "$build/bench/gpu_engine" "${engine[@]}" --shape $large
 if [ $rehearse = no ]; then
   part engine-small-decode-direct 60 env FORETOKEN_CUDA_GRAPHS=0 "$build/bench/gpu_engine" "${engine[@]}" --shape $small --part decode
+  if [ "$capability" = 9.0 ]; then
+    part operations-wgmma 30 env FORETOKEN_CUDA_ATTENTION=wgmma "$build/bench/gpu_operations" "${where[@]}" --part attention
+  fi
   # What was built elsewhere says nothing, and has CUTLASS if its maker had.
   if ! grep -q '^FORETOKEN_CUTLASS:PATH=.*-NOTFOUND' "$build/CMakeCache.txt" 2> /dev/null; then
     part tests-linear-cutlass 60 env FORETOKEN_CUDA_MATMUL=cutlass "$tests" "linear: " "products: "

@@ -7,6 +7,8 @@
 // --scale 64 does a 64th of the work, to try the program itself on a CPU (--device cpu).
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <list>
 #include <numeric>
@@ -26,7 +28,9 @@ constexpr DType A = DType::Float32;
 
 class Bench {
  public:
-  Bench(Backend& backend, int scale) : b_(backend), T_(backend.activation_dtype()), scale_(scale) {
+  /// `warpgroups`, if any, is the same device with FORETOKEN_CUDA_ATTENTION=wgmma, for comparisons of bits.
+  Bench(Backend& backend, Backend* warpgroups, int scale)
+      : b_(backend), warpgroups_(warpgroups), T_(backend.activation_dtype()), scale_(scale) {
     const std::vector<float> values = random_floats(scaled(1 << 24), 1);
     noise_ = Buffer(b_, values.size() * sizeof(float));
     b_.upload(noise_.data(), values.data(), values.size() * sizeof(float));
@@ -97,7 +101,11 @@ class Bench {
   void linear(const std::string& name, std::int64_t N, std::int64_t O, std::int64_t I);
   void attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t length, std::int64_t sequences);
 
+  /// Prints which share of the numbers of two matrices in the activation dtype differ.
+  void differ(const std::string& what, View a, View b);
+
   Backend& b_;
+  Backend* warpgroups_;
   DType T_;
   int scale_;
   Buffer noise_;
@@ -239,6 +247,20 @@ void Bench::products() {
       }
 }
 
+void Bench::differ(const std::string& what, View a, View b) {
+  const std::size_t size = size_of(T_), bytes = static_cast<std::size_t>(a.cols) * size;
+  std::vector<std::byte> x(bytes), y(bytes);
+  std::int64_t differences = 0;
+  for (std::int64_t n = 0; n < a.rows; ++n) {
+    b_.download(x.data(), a.slice_rows(n, 1).data, bytes);
+    b_.download(y.data(), b.slice_rows(n, 1).data, bytes);
+    for (std::int64_t i = 0; i < a.cols; ++i) differences += std::memcmp(&x[i * size], &y[i * size], size) != 0;
+  }
+  std::printf("{\"part\": \"attention bits\", \"what\": \"%s\", \"value\": %.6g, \"unit\": \"share that differs\"}\n", what.c_str(),
+              static_cast<double>(differences) / static_cast<double>(a.elements()));
+  std::fflush(stdout);
+}
+
 void Bench::attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t length, std::int64_t sequences) {
   const std::int64_t N = length * sequences, P = b_.page_positions(), blocks = (length + P - 1) / P;
   const AttentionShape shape{.heads = static_cast<int>(H), .kv_heads = static_cast<int>(K), .head_dim = static_cast<int>(D), .scale = 0.1f};
@@ -278,6 +300,23 @@ void Bench::attend(std::int64_t H, std::int64_t K, std::int64_t D, std::int64_t 
   const PagedPaths step{last_d, sequences, 1, tables_d, blocks, length};
   line("attention", what + ", decode", time([&] { b_.attention_forward(q1, store.data(), step, shape, out1, nothing); }),
        2.0 * static_cast<double>(N * K * D) * static_cast<double>(size_of(T_)), 1e9, "GB/s", copy_);
+  if (warpgroups_ && N <= 16384) {
+    // A rollout's bits come of decoding, by mma.sync, and training's of the kernels for many rows.
+    const View other = t(N, H * D), decoded = t(sequences, H * D);
+    const auto last_of = [&](const View& x) {
+      const View row = x.slice_rows(length - 1, 1);
+      return View(row.data, T_, sequences, x.cols, length * x.cols);
+    };
+    b_.attention_forward(q, store.data(), paged, shape, out, lse);
+    b_.attention_forward(last_of(q), store.data(), step, shape, decoded, nothing);
+    b_.synchronize();
+    warpgroups_->attention_forward(q, store.data(), paged, shape, other, lse);
+    warpgroups_->synchronize();
+    differ(what + ", mma.sync against decoding", last_of(out), decoded);
+    differ(what + ", wgmma against decoding", last_of(other), decoded);
+    const std::int64_t some = std::min<std::int64_t>(N, 2048);
+    differ(what + ", wgmma against mma.sync", other.slice_rows(0, some), out.slice_rows(0, some));
+  }
   buffers_.clear();
 }
 
@@ -285,6 +324,20 @@ void Bench::attention() {
   for (const std::int64_t length : {1024, 2048, 8192}) attend(16, 4, 128, scaled(length), std::max<std::int64_t>(1, 16384 / length));
   attend(14, 2, 64, scaled(1024), 16);
   attend(14, 2, 64, scaled(1024), 256 / std::min(scale_, 64));
+}
+
+/// The device with attention by wgmma; null where it has none, and where the choice has been made by whoever runs this.
+std::unique_ptr<Backend> open_with_warpgroups(const std::string& device, const std::string& library) {
+  if (device == "cpu" || std::getenv("FORETOKEN_CUDA_ATTENTION")) return nullptr;
+  setenv("FORETOKEN_CUDA_ATTENTION", "wgmma", 1);
+  std::unique_ptr<Backend> result;
+  try {
+    result = open_device(device, library, DType::BFloat16);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::DeviceUnavailable) throw;
+  }
+  unsetenv("FORETOKEN_CUDA_ATTENTION");
+  return result;
 }
 
 }  // namespace
@@ -303,7 +356,8 @@ int main(int argc, char** argv) {
   try {
     const auto backend = open_device(device, library, DType::BFloat16);
     std::printf("{\"part\": \"device\", \"what\": \"%s\"}\n", backend->description().c_str());
-    Bench bench(*backend, scale);
+    const auto warpgroups = part.empty() || part == "attention" ? open_with_warpgroups(device, library) : nullptr;
+    Bench bench(*backend, warpgroups.get(), scale);
     bench.copy();
     if (part.empty() || part == "memory") bench.memory();
     bench.ceiling();

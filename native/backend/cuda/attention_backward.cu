@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <initializer_list>
+
 #include "backend/cuda/attention_backward.h"
 
 #include "backend/cuda/cuda_backend.h"
@@ -49,16 +52,25 @@ FORETOKEN_KERNEL void attention_delta_kernel(Matrix<const T> out, Matrix<const T
   if (there && thread_index() % kQuad == 0) delta[item] = sum;
 }
 
+/// Whether kernels on warpgroup products take these: heads of at most 128 columns, rows in whole aligned words, and not so
+/// many that dividing them by the group would not be exact.
+template <typename T>
+bool suits_warpgroups(std::initializer_list<View> operands, const AttentionShape& shape) {
+  const std::int64_t group = shape.heads / shape.kv_heads, rows = operands.begin()->rows;
+  return shape.head_dim <= 128 && shape.head_dim % kWordElements<T> == 0 && rows * group * group < std::int64_t{1} << 32 &&
+         std::all_of(operands.begin(), operands.end(), [](const View& x) { return matrix<const T>(x).aligned; });
+}
+
 }  // namespace
 
 template <typename T>
-std::size_t attention_backward_bytes(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count) {
-  const KeyScratch keys = key_scratch<T>(shape, rows, runs_count);
+std::size_t attention_backward_bytes(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count, bool warpgroups) {
+  const KeyScratch keys = key_scratch<T>(shape, rows, runs_count, warpgroups);
   const std::int64_t words = keys.sums_floats + rows * shape.heads + 2 * (runs_count + 1) + 2 * keys.most_tiles + 1;
   return static_cast<std::size_t>(words) * sizeof(float);
 }
-template std::size_t attention_backward_bytes<float>(const AttentionShape&, std::int64_t, std::int64_t);
-template std::size_t attention_backward_bytes<BFloat16>(const AttentionShape&, std::int64_t, std::int64_t);
+template std::size_t attention_backward_bytes<float>(const AttentionShape&, std::int64_t, std::int64_t, bool);
+template std::size_t attention_backward_bytes<BFloat16>(const AttentionShape&, std::int64_t, std::int64_t, bool);
 
 std::int64_t launch_run_tiles(Device& device, const PackedPaths& paths, std::int64_t rows, int per_row, int tile_rows,
                               std::int32_t* tiles) {
@@ -75,8 +87,10 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
   with_type(dtype_, [&](auto t) {
     using T = decltype(t);
     const std::int64_t items = q.rows * shape.heads, tiles_count = paths.runs_count + 1;
-    KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count);
-    keys.sums = static_cast<float*>(scratch(attention_backward_bytes<T>(shape, q.rows, paths.runs_count)));
+    const bool warpgroups = std::is_same_v<T, BFloat16> && warpgroup_attention_ &&
+                            suits_warpgroups<T>({q, k, v, dout}, shape);
+    KeyScratch keys = key_scratch<T>(shape, q.rows, paths.runs_count, warpgroups);
+    keys.sums = static_cast<float*>(scratch(attention_backward_bytes<T>(shape, q.rows, paths.runs_count, warpgroups)));
     float* delta = keys.sums + keys.sums_floats;
     std::int32_t* tiles = reinterpret_cast<std::int32_t*>(delta + items);
     keys.tiles = tiles + tiles_count;
@@ -86,8 +100,10 @@ void CudaBackend::attention_backward(View q, View k, View v, View out, View dout
                      matrix<const T>(out), matrix<const T>(dout), items, shape.heads, shape.head_dim, delta);
     const BackwardCall<T> call{matrix<const T>(q), matrix<const T>(k), matrix<const T>(v), matrix<const T>(dout),
                                matrix<const float>(lse), delta, paths, shape, nullptr};
-    launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
-    launch_attention_backward_kv(*device_, call, q.rows, keys, matrix<float>(dk), matrix<float>(dv));
+    if constexpr (std::is_same_v<T, BFloat16>)
+      if (warpgroups) launch_attention_backward_q_sm90(*device_, call, q.rows, tiles, matrix<float>(dq));
+    if (!warpgroups) launch_attention_backward_q(*device_, call, q.rows, tiles, matrix<float>(dq));
+    launch_attention_backward_kv(*device_, call, q.rows, keys, warpgroups, matrix<float>(dk), matrix<float>(dv));
   });
 }
 

@@ -46,20 +46,22 @@ struct KeyScratch {
   std::int32_t* slots = nullptr;  // (most_tiles)
   float* sums = nullptr;          // (sums_floats)
 };
-/// How much of it; the pointers are the caller's to set.
+/// How much of it, where `warpgroups` multiply or warps; the pointers are the caller's to set.
 template <typename T>
-KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count);
+KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count, bool warpgroups);
 
 /// All scratch of attention_backward.
 template <typename T>
-std::size_t attention_backward_bytes(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count);
+std::size_t attention_backward_bytes(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count, bool warpgroups);
 
 /// dq, dk and dv, overwritten; `rows` is N. tiles: (runs_count + 1) of scratch.
 template <typename T>
 void launch_attention_backward_q(Device& device, BackwardCall<T> call, std::int64_t rows, std::int32_t* tiles,
                                  Matrix<float> dq);
+void launch_attention_backward_q_sm90(Device& device, BackwardCall<BFloat16> call, std::int64_t rows, std::int32_t* tiles,
+                                      Matrix<float> dq);
 template <typename T>
-void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch,
+void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch, bool warpgroups,
                                   Matrix<float> dk, Matrix<float> dv);
 
 /// Divides each run into tiles of `tile_rows` of its count · per_row packed rows; returns how many tiles there are at most.

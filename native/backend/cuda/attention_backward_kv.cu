@@ -1,13 +1,9 @@
-#include "backend/cuda/attention_backward.h"
+#include "backend/cuda/attention_backward_keys.h"
 
 namespace foretoken::cuda {
 
 namespace {
 
-// Keys at the root of a tree may be seen by a thousand times as many queries as those of its leaves. So the queries of a
-// tile are cut into pieces of so many steps, each for a block of its own, whose sums are added in order. Their number is
-// limited by memory: of the tiles that need pieces the first ones get them.
-constexpr int kPieceSteps = 128;
 constexpr std::size_t kMostPieceBytes = std::size_t{64} << 20;
 
 template <typename T, int Columns>
@@ -22,101 +18,6 @@ struct KeyShape {
   static constexpr int kStride = kTileStride<T, Columns>;
   static constexpr std::size_t kSharedBytes = sizeof(T) * kStride * (2 * kKeys + 2 * 2 * kQueries);
   static_assert(kSharedBytes <= 162 * 1024, "sm_80 has no more, and what lies with the queries needs some");
-};
-
-/// The queries that a tile of keys is seen by, step by step: the runs of its tree in order, of each the packed rows whose
-/// path has the tile's first key. All warps of a block find the same.
-struct QuerySteps {
-  // The tile: `count` keys that begin at a position and a row of the batch.
-  int position, row, count;
-  int group, window, tree_end;
-  PackedPaths paths;
-
-  int index = 0;       // run; tree_end after the last step
-  Run run = {};
-  int begin = 0, end = 0;  // packed rows that remain
-  int shared = 0;      // so many of the tile's keys lie on the run's path: the first ones, as paths only part
-
-  FORETOKEN_DEVICE bool done() const { return index >= tree_end; }
-
-  FORETOKEN_DEVICE void find(int from) {
-    for (index = tree_end; from < tree_end; from += kWarp) {
-      const std::uint32_t found = ballot(from + lane_index() < tree_end && sees(from + lane_index()));
-      if (found == 0) continue;
-      index = from + lowest_bit(found);
-      break;
-    }
-    if (done()) return;
-    run = paths.runs[index];
-    begin = max_of(0, position - run.position) * group;
-    end = (window > 0 ? min_of(run.count, position + count - 1 + window - run.position) : run.count) * group;
-    const std::int32_t* path = paths.path_rows + paths.path_begin[index];
-    shared = 0;
-    for (int i = 0; i < count; i += kWarp) {
-      const int key = i + lane_index(), at = position + key;
-      shared += count_bits(ballot(key < count && at < run.position + run.count && path[at] == row + key));
-    }
-  }
-  /// What remains of the run, in steps of so many queries.
-  FORETOKEN_DEVICE int steps(int queries) const { return (end - begin + queries - 1) / queries; }
-  FORETOKEN_DEVICE void advance(int queries, int count = 1) {
-    for (; !done(); find(index + 1)) {
-      const int here = steps(queries);
-      if (count < here) {
-        begin += count * queries;
-        return;
-      }
-      count -= here;
-    }
-  }
-
- private:
-  FORETOKEN_DEVICE bool sees(int r) const {
-    const Run candidate = paths.runs[r];
-    if (candidate.position + candidate.count <= position) return false;
-    if (window > 0 && candidate.position >= position + count - 1 + window) return false;
-    return paths.path_rows[paths.path_begin[r] + position] == row;
-  }
-};
-
-/// The tree of run `run`: the first run after it.
-FORETOKEN_DEVICE int tree_end_of(const PackedPaths& paths, std::int64_t run) {
-  return paths.trees[last_not_after(paths.trees, paths.trees_count, run) + 1];
-}
-
-/// A tile of keys of a run.
-struct KeyTile {
-  std::int64_t run_index;
-  Run run;
-  int first, count;  // of the run's rows
-
-  template <typename T>
-  FORETOKEN_DEVICE static KeyTile of(const BackwardCall<T>& call, std::int64_t tile, int keys) {
-    const std::int64_t run_index = call.run_of(tile);
-    const Run run = call.paths.runs[run_index];
-    const int first = static_cast<int>(tile - call.tiles[run_index]) * keys;
-    return {run_index, run, first, min_of(keys, run.count - first)};
-  }
-  template <typename T>
-  FORETOKEN_DEVICE QuerySteps queries(const BackwardCall<T>& call) const {
-    QuerySteps steps{run.position + first, run.row + first, count, call.group(), call.shape.window,
-                     tree_end_of(call.paths, run_index), call.paths};
-    steps.find(static_cast<int>(run_index));
-    return steps;
-  }
-};
-
-/// Which blocks compute a tile: items[t] … items[t + 1), of one piece each and with sums in slots[t] and after where there
-/// are several, slots[t] < 0 where one block does it all.
-struct Pieces {
-  std::int32_t* items;  // (tiles + 1)
-  std::int32_t* slots;  // (tiles)
-  float* sums;          // (slots, K, 2, keys, columns)
-  int most_slots;
-
-  FORETOKEN_DEVICE float* sum(std::int64_t slot, int kv_heads, int kv_head, int gradient, int keys, int columns) const {
-    return sums + (((slot * kv_heads + kv_head) * 2 + gradient) * keys) * columns;
-  }
 };
 
 // items[t] becomes the number of pieces of tile t; a warp per tile.
@@ -328,52 +229,75 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS(kAttentionThreads)
 
 }  // namespace
 
-template <typename T>
-void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch,
-                                  Matrix<float> dk, Matrix<float> dv) {
-  with_columns(call.shape.head_dim, [&](auto columns) {
-    constexpr int count = decltype(columns)::value;
-    using Shape = KeyShape<T, count>;
-    const std::int64_t tiles = launch_run_tiles(device, call.paths, rows, 1, Shape::kKeys, scratch.tiles);
-    call.tiles = scratch.tiles;
-    const Pieces pieces{scratch.items, scratch.slots, scratch.sums, scratch.most_slots};
-    FORETOKEN_LAUNCH(device, (attention_count_pieces_kernel<T>), (Grid{(tiles + kAttentionWarps - 1) / kAttentionWarps, kAttentionThreads}),
-                     call, Shape::kKeys, Shape::kQueries, tiles, pieces);
-    FORETOKEN_LAUNCH(device, attention_place_pieces_kernel, (Grid{1, kAttentionThreads}), tiles, pieces);
-    FORETOKEN_LAUNCH(device, (attention_backward_kv_kernel<T, count>),
-                     (Grid{tiles + scratch.most_slots, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads * Shape::kParts}),
-                     call, tiles, pieces, dk, dv);
-    if (scratch.most_slots > 0)
-      FORETOKEN_LAUNCH(device, (attention_add_pieces_kernel<T>), (Grid{tiles, kAttentionThreads, 0, call.shape.kv_heads}), call,
-                       Shape::kKeys, count, pieces, dk, dv);
-  });
-}
+namespace {
+
+/// Keys of a tile, queries of a step, and columns of sums.
+struct Tiling {
+  int keys, queries, columns;
+};
 
 template <typename T>
-KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count) {
-  KeyScratch result;
-  with_columns(shape.head_dim, [&](auto columns) {
-    constexpr int count = decltype(columns)::value;
-    using Shape = KeyShape<T, count>;
-    const std::int64_t slot_floats = std::int64_t{2} * shape.kv_heads * Shape::kKeys * count;
-    const std::int64_t most_tiles = rows / Shape::kKeys + runs_count;
-    // A run of any length may end in the middle of a step.
-    const std::int64_t most_steps = rows * (shape.heads / shape.kv_heads) / Shape::kQueries + runs_count;
-    const std::int64_t most_pieces = (most_steps + kPieceSteps - 1) / kPieceSteps;
-    const std::int64_t slots = most_pieces > 1 ? most_tiles * most_pieces : 0;
-    const std::int64_t affordable = static_cast<std::int64_t>(kMostPieceBytes / sizeof(float)) / slot_floats;
-    result.most_slots = static_cast<int>(std::min(slots, affordable));
-    result.most_tiles = most_tiles;
-    result.sums_floats = result.most_slots * slot_floats;
-  });
+Tiling tiling_of(int head_dim, bool warpgroups) {
+  Tiling result{};
+  const auto take = [&](auto columns) {
+    using Shape = KeyShape<T, decltype(columns)::value>;
+    result = {Shape::kKeys, Shape::kQueries, decltype(columns)::value};
+  };
+  if (!warpgroups) with_columns(head_dim, take);
+  else result = {kWarpgroupKeys, kWarpgroupQueries, head_dim <= 64 ? 64 : 128};
   return result;
 }
 
-template void launch_attention_backward_kv(Device&, BackwardCall<float>, std::int64_t, KeyScratch, Matrix<float>,
+}  // namespace
+
+template <typename T>
+void launch_attention_backward_kv(Device& device, BackwardCall<T> call, std::int64_t rows, KeyScratch scratch, bool warpgroups,
+                                  Matrix<float> dk, Matrix<float> dv) {
+  const Tiling tiling = tiling_of<T>(call.shape.head_dim, warpgroups);
+  const std::int64_t tiles = launch_run_tiles(device, call.paths, rows, 1, tiling.keys, scratch.tiles);
+  const std::int64_t blocks = tiles + scratch.most_slots;
+  call.tiles = scratch.tiles;
+  const Pieces pieces{scratch.items, scratch.slots, scratch.sums, scratch.most_slots};
+  FORETOKEN_LAUNCH(device, (attention_count_pieces_kernel<T>), (Grid{(tiles + kAttentionWarps - 1) / kAttentionWarps, kAttentionThreads}),
+                   call, tiling.keys, tiling.queries, tiles, pieces);
+  FORETOKEN_LAUNCH(device, attention_place_pieces_kernel, (Grid{1, kAttentionThreads}), tiles, pieces);
+  if constexpr (std::is_same_v<T, BFloat16>)
+    if (warpgroups) launch_attention_backward_kv_sm90(device, call, blocks, tiles, pieces, dk, dv);
+  if (!warpgroups)
+    with_columns(call.shape.head_dim, [&](auto columns) {
+      constexpr int count = decltype(columns)::value;
+      using Shape = KeyShape<T, count>;
+      FORETOKEN_LAUNCH(device, (attention_backward_kv_kernel<T, count>),
+                       (Grid{blocks, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads * Shape::kParts}), call, tiles,
+                       pieces, dk, dv);
+    });
+  if (scratch.most_slots > 0)
+    FORETOKEN_LAUNCH(device, (attention_add_pieces_kernel<T>), (Grid{tiles, kAttentionThreads, 0, call.shape.kv_heads}), call,
+                     tiling.keys, tiling.columns, pieces, dk, dv);
+}
+
+template <typename T>
+KeyScratch key_scratch(const AttentionShape& shape, std::int64_t rows, std::int64_t runs_count, bool warpgroups) {
+  const Tiling tiling = tiling_of<T>(shape.head_dim, warpgroups);
+  const std::int64_t slot_floats = std::int64_t{2} * shape.kv_heads * tiling.keys * tiling.columns;
+  const std::int64_t most_tiles = rows / tiling.keys + runs_count;
+  // A run of any length may end in the middle of a step.
+  const std::int64_t most_steps = rows * (shape.heads / shape.kv_heads) / tiling.queries + runs_count;
+  const std::int64_t most_pieces = (most_steps + kPieceSteps - 1) / kPieceSteps;
+  const std::int64_t slots = most_pieces > 1 ? most_tiles * most_pieces : 0;
+  const std::int64_t affordable = static_cast<std::int64_t>(kMostPieceBytes / sizeof(float)) / slot_floats;
+  KeyScratch result;
+  result.most_slots = static_cast<int>(std::min(slots, affordable));
+  result.most_tiles = most_tiles;
+  result.sums_floats = result.most_slots * slot_floats;
+  return result;
+}
+
+template void launch_attention_backward_kv(Device&, BackwardCall<float>, std::int64_t, KeyScratch, bool, Matrix<float>,
                                            Matrix<float>);
-template void launch_attention_backward_kv(Device&, BackwardCall<BFloat16>, std::int64_t, KeyScratch, Matrix<float>,
+template void launch_attention_backward_kv(Device&, BackwardCall<BFloat16>, std::int64_t, KeyScratch, bool, Matrix<float>,
                                            Matrix<float>);
-template KeyScratch key_scratch<float>(const AttentionShape&, std::int64_t, std::int64_t);
-template KeyScratch key_scratch<BFloat16>(const AttentionShape&, std::int64_t, std::int64_t);
+template KeyScratch key_scratch<float>(const AttentionShape&, std::int64_t, std::int64_t, bool);
+template KeyScratch key_scratch<BFloat16>(const AttentionShape&, std::int64_t, std::int64_t, bool);
 
 }  // namespace foretoken::cuda

@@ -150,6 +150,8 @@ void CudaBackend::attention_forward(View q, const void* pages, const PagedPaths&
     const bool some_decode = call.decodes(paths.longest_run) || paths.runs_count > 1;
     if (some_decode) launch_attention_decode(*device_, call, partials, plan.splits);
     if (call.decodes(paths.longest_run)) return;
+    if constexpr (std::is_same_v<T, BFloat16>)
+      if (warpgroup_attention_ && launch_attention_forward_sm90(*device_, call)) return;
     with_columns(shape.head_dim, [&](auto columns) {
       using Shape = TileShape<T, decltype(columns)::value>;
       const std::int64_t tiles = (paths.longest_run * call.group() + Shape::kRows - 1) / Shape::kRows;

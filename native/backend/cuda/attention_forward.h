@@ -47,6 +47,9 @@ FORETOKEN_DEVICE void load_page(const ForwardCall<T>& call, const RowTile& tile,
 template <typename T>
 void launch_attention_decode(Device& device, const ForwardCall<T>& call, float* partials, int splits);
 
+/// The other runs on warpgroup products, in bfloat16; false, having done nothing, for heads too large.
+bool launch_attention_forward_sm90(Device& device, const ForwardCall<BFloat16>& call);
+
 /// Into how many parts the paths should be divided so that every multiprocessor has work, and the floats that takes.
 struct DecodePlan {
   int splits;

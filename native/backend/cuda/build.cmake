@@ -14,6 +14,7 @@ if(FORETOKEN_TESTS)
   set_source_files_properties(${cuda_sources} PROPERTIES LANGUAGE CXX)
   # `#pragma unroll` is nvcc's.
   target_compile_options(foretoken_cuda_host PRIVATE -Wno-unknown-pragmas)
+  set_source_files_properties(${native}/test/cuda/test_wgmma.cpp PROPERTIES COMPILE_OPTIONS -Wno-unknown-pragmas)
   target_link_libraries(foretoken_cuda_host PUBLIC foretoken_core)
 
   # The library that the engine opens, over emulated devices: the whole way from the engine to the kernels.

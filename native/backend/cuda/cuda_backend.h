@@ -123,6 +123,7 @@ class CudaBackend : public Backend {
   DType dtype_;
   std::unique_ptr<MatmulLibrary> library_;  // null: products are our own kernels'
   std::unique_ptr<Recordings> recordings_;  // null: FORETOKEN_CUDA_GRAPHS is 0
+  bool warpgroup_attention_ = false;        // for bfloat16, where the head's size has such kernels
   void* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
 };

@@ -1,5 +1,6 @@
 #include <cstdlib>
 
+#include "backend/cuda/attention_choice.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device/launch.h"
 
@@ -13,6 +14,7 @@ CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype) : device_(
   const std::string wish = graphs ? graphs : "1";
   if (wish != "0" && wish != "1") fail(ErrorCode::InvalidArgument, "FORETOKEN_CUDA_GRAPHS is \"", wish, "\"; it can be 0 or 1");
   if (wish == "1") recordings_ = std::make_unique<Recordings>(*device_);
+  warpgroup_attention_ = chooses_warpgroup_attention(*device_);
 }
 
 CudaBackend::~CudaBackend() {
@@ -24,7 +26,8 @@ std::size_t CudaBackend::scratch_bytes() const {
 }
 
 std::string CudaBackend::description() const {
-  return device_->description() + ", " + name_of(dtype_) + ", products by " + (library_ ? library_->name() : "our own kernels");
+  return device_->description() + ", " + name_of(dtype_) + ", products by " + (library_ ? library_->name() : "our own kernels") +
+         (warpgroup_attention_ ? ", attention by wgmma" : "");
 }
 
 void* CudaBackend::scratch(std::size_t bytes) {

@@ -18,7 +18,10 @@ std::size_t CudaBackend::scratch_bytes_for(const PassExtent& pass) const {
   if (pass.backward) {
     const std::int64_t pieces = pieces_of(N), largest = std::max({qkv * C, F * C, V * C});
     words = std::max({words, pieces * std::max({C, qkv, 2 * F}), pieces * 2 * shape.head_dim, 2 * (largest / kSquaresPiece + 1)});
-    with_type(dtype_, [&](auto t) { attention = attention_backward_bytes<decltype(t)>(shape, N, pass.runs); });
+    with_type(dtype_, [&](auto t) {
+      for (const bool warpgroups : {false, warpgroup_attention_})
+        attention = std::max(attention, attention_backward_bytes<decltype(t)>(shape, N, pass.runs, warpgroups));
+    });
   }
   return std::max(attention, static_cast<std::size_t>(words) * sizeof(float)) + (library_ ? library_->workspace_bytes() : 0);
 }

@@ -1,10 +1,13 @@
+#include <cstdlib>
 #include <string>
 
+#include "core/error.h"
 #include "test/operations/forest_layout.h"
 #include "test/operations/harness.h"
 
 // What the common tests of attention (test/operations/test_attention.cpp) cannot know of the CUDA kernels: that there is a
-// set of them for each of several head sizes, and that a path may be divided among blocks.
+// set of them for each of several head sizes, that a path may be divided among blocks, and that some multiply by
+// warpgroups.
 namespace foretoken::test {
 namespace {
 
@@ -20,13 +23,23 @@ Inputs some_inputs(const AttentionShape& shape, std::int64_t N, DType dtype) {
 
 /// The forest in one backend's memory, keys and values in pages.
 struct Placed {
-  Placed(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest, const Inputs& inputs)
+  Placed(const BackendCase& backend, const AttentionShape& shape, const SmallForest& forest, const Inputs& inputs,
+         bool in_words = false)
       : bench(backend), shape(shape), layout(lay_out(forest, bench->page_positions())) {
+    // Rows of a Workbench lie three columns apart: with five more they begin on 16 bytes, where heads are whole words.
+    const auto aligned = [&](std::int64_t cols, const Values& values) {
+      Values wide(static_cast<std::size_t>(layout.rows * (cols + 5)));
+      for (std::size_t i = 0; i < values.size(); ++i) wide[i / cols * (cols + 5) + i % cols] = values[i];
+      return bench.input(bench.activation(), layout.rows, cols + 5, wide).slice_cols(0, cols);
+    };
     const std::int64_t N = layout.rows;
-    const DType T = bench.activation();
-    q = bench.input(T, N, shape.heads * shape.head_dim, inputs.q);
-    k = bench.input(T, N, shape.kv_heads * shape.head_dim, inputs.k);
-    v = bench.input(T, N, shape.kv_heads * shape.head_dim, inputs.v);
+    const auto place = [&](int heads, const Values& values) {
+      const std::int64_t cols = std::int64_t{heads} * shape.head_dim;
+      return in_words ? aligned(cols, values) : bench.input(bench.activation(), N, cols, values);
+    };
+    q = place(shape.heads, inputs.q);
+    k = place(shape.kv_heads, inputs.k);
+    v = place(shape.kv_heads, inputs.v);
     pages = bench.bytes(static_cast<std::size_t>(layout.pages) * bench->page_bytes(shape));
     tables = bench.array(layout.tables);
     fill_pages(bench, shape, inputs.k, inputs.v, layout.writes, pages);
@@ -111,6 +124,65 @@ TEST("cuda attention: a row that decodes alone has the same bits when its path i
         check_equal("lse", alone[1], rows_of(whole[1], shape.heads, row, 1));
       }
     }
+  });
+}
+
+/// The backend with FORETOKEN_CUDA_ATTENTION set.
+BackendCase choosing(const BackendCase& backend, const char* attention) {
+  BackendCase result = backend;
+  result.make = [=, make = backend.make] {
+    const char* before = std::getenv("FORETOKEN_CUDA_ATTENTION");
+    const std::string kept = before ? before : "";
+    setenv("FORETOKEN_CUDA_ATTENTION", attention, 1);
+    const auto restore = [&] {
+      before ? setenv("FORETOKEN_CUDA_ATTENTION", kept.c_str(), 1) : unsetenv("FORETOKEN_CUDA_ATTENTION");
+    };
+    try {
+      auto made = make();
+      restore();
+      return made;
+    } catch (...) {
+      restore();
+      throw;
+    }
+  };
+  return result;
+}
+
+TEST("cuda attention: warpgroups give the bits of warps, whatever the head, group, window and forest") {
+  for_each_cuda_backend([](const BackendCase& backend) {
+    if (backend.dtype != DType::BFloat16) return;
+    const BackendCase warps = choosing(backend, "mma"), warpgroups = choosing(backend, "wgmma");
+    try {
+      warpgroups.make();
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::DeviceUnavailable) return;  // a GPU that has no such products
+      throw;
+    }
+    const SmallForest trees = {{-1, 0, 0, -1}, {130, 70, 9, 20}}, one = {{-1}, {300}}, few = {{-1, -1}, {17, 66}};
+    const std::pair<AttentionShape, SmallForest> cases[] = {
+        {{6, 2, 64, 0.2f, 0}, trees}, {{3, 1, 128, 0.1f, 0}, trees},       {{7, 1, 24, 0.3f, 75}, trees},
+        {{4, 2, 20, 0.3f, 0}, few},   {{22, 1, 8, 0.3f, 0}, {{-1}, {200}}}, {{1, 1, 128, 0.1f, 100}, one},
+        {{2, 2, 80, 0.1f, 0}, few},   {{2, 1, 96, 0.1f, 30}, few},         {{20, 1, 8, 0.3f, 0}, few},
+        {{1, 1, 64, 0.1f, 0}, one},   {{1, 1, 136, 0.1f, 0}, few},
+    };
+    for (const auto& [shape, forest] : cases) {
+      std::int64_t N = 0;
+      for (const int length : forest.lengths) N += length;
+      const Inputs inputs = some_inputs(shape, N, backend.dtype);
+      Placed by_warps(warps, shape, forest, inputs, true), by_warpgroups(warpgroups, shape, forest, inputs, true);
+      const Results forward = by_warps.forward(), same = by_warpgroups.forward();
+      check_equal("out", same[0], forward[0]);
+      check_equal("lse", same[1], forward[1]);
+      const Results backward = by_warps.backward(forward, inputs.dout), gradients = by_warpgroups.backward(forward, inputs.dout);
+      for (int i = 0; i < 3; ++i) check_equal("gradient", gradients[i], backward[i]);
+    }
+  });
+}
+
+TEST("cuda attention: a wish that is no kind of products is refused") {
+  for_each_cuda_backend([](const BackendCase& backend) {
+    CHECK_FAILS(ErrorCode::InvalidArgument, choosing(backend, "tensor").make());
   });
 }
 

@@ -26,6 +26,7 @@ class Device {
   virtual std::string name() const = 0;         // "cuda:0"
   virtual std::string description() const = 0;  // the GPU's name and memory
   virtual int multiprocessors() const = 0;
+  virtual int compute_capability() const = 0;  // 10 · major + minor
   virtual std::size_t available_memory() const = 0;  // bytes that can be allocated now
 
   virtual void* allocate(std::size_t bytes) = 0;  // 256-byte aligned; Error OutOfMemory with numbers

@@ -65,7 +65,7 @@ void Emulator::run(const char* kernel, const Grid& grid, void (*body)(void*), vo
     for (const std::int64_t index : blocks_) {
       std::memset(shared, 0xff, grid.shared_bytes);  // NaNs: what nobody has written is not zero
       here = {0, grid.threads, index % grid.blocks, grid.blocks, static_cast<int>(index / grid.blocks), grid.bands,
-              static_cast<std::byte*>(shared)};
+              static_cast<std::byte*>(shared), here.serial + 1};
       run_block(kernel, body, context);
     }
   } catch (...) {
@@ -84,13 +84,14 @@ void Emulator::run_block(const char* kernel, void (*body)(void*), void* context)
   for (int w = 0; w < threads / kWarp; ++w) warps_[w].meeting = warps_[w].arrived = 0;
   at_barrier_ = 0;
   for (int done = 0; done < threads;) {
-    bool moved = false;
+    moved_ = false;
     arrange(threads_, threads);
     for (const std::int64_t thread : threads_) {
-      if (states_[thread] != State::Ready) continue;
+      if (states_[thread] == State::Ready) moved_ = true;
+      else if (states_[thread] != State::Paused) continue;
+      states_[thread] = State::Ready;
       here.thread = static_cast<int>(thread);
       fibers_[thread]->resume();
-      moved = true;
       if (fault_) give_up(kernel, fault_);
       if (fibers_[thread]->finished()) {
         states_[thread] = State::Done;
@@ -101,10 +102,10 @@ void Emulator::run_block(const char* kernel, void (*body)(void*), void* context)
         at_barrier_ = 0;
       }
     }
-    if (moved) continue;
+    if (moved_) continue;
     give_up(kernel, std::to_string(at_barrier_) + " of " + std::to_string(threads) +
                         " threads wait at a barrier, " + std::to_string(done) +
-                        " have ended, the others wait for lanes of their warp");
+                        " have ended, the others wait for lanes of their warp or for arrivals");
   }
 }
 
@@ -119,6 +120,16 @@ void Emulator::sync_block() {
   ++self.at_barrier_;
   self.fibers_[here.thread]->yield();
 }
+
+void Emulator::pause() {
+  Emulator& self = *active;
+  self.states_[here.thread] = State::Paused;
+  self.fibers_[here.thread]->yield();
+}
+
+void Emulator::note_progress() { active->moved_ = true; }
+
+void Emulator::report(const char* fault) { active->fault_ = fault; }
 
 const std::byte* Emulator::exchange(int kind, const void* value, std::size_t bytes) {
   Emulator& self = *active;

@@ -24,6 +24,7 @@ struct Place {
   std::int64_t block, blocks;
   int band, bands;
   std::byte* shared;
+  std::uint64_t serial;  // of the block among all that this thread of the host has run
 };
 inline constinit thread_local Place here{};
 
@@ -53,10 +54,20 @@ class Emulator {
   /// lane's next meeting but one.
   static const std::byte* exchange(int kind, const void* value, std::size_t bytes);
 
+  /// Lets other threads run until ready() holds, which is something that they bring about.
+  template <typename Ready>
+  static void wait_until(const Ready& ready) {
+    if (ready()) return;
+    do pause(); while (!ready());
+    note_progress();
+  }
+  /// The kernel is wrong, and this says how: Emulator::run throws.
+  static void report(const char* fault);
+
   static constexpr std::size_t kSlot = 16;
 
  private:
-  enum class State : std::uint8_t { Ready, AtBarrier, InWarp, Done };
+  enum class State : std::uint8_t { Ready, Paused, AtBarrier, InWarp, Done };
   struct Warp {
     std::byte slots[2][kWarp * kSlot];
     int meeting = 0;  // parity picks the slots: a fast lane may write for the next meeting while a slow one still reads
@@ -70,6 +81,8 @@ class Emulator {
   };
 
   void run(const char* kernel, const Grid& grid, void (*body)(void*), void* context);
+  static void pause();
+  static void note_progress();
   void run_block(const char* kernel, void (*body)(void*), void* context);
   void arrange(std::vector<std::int64_t>& order, std::int64_t count);
   [[noreturn]] void give_up(const char* kernel, const std::string& why);
@@ -83,6 +96,7 @@ class Emulator {
   std::unique_ptr<std::byte, FreeShared> shared_;
   std::size_t shared_bytes_ = 0;
   int at_barrier_ = 0;
+  bool moved_ = false;  // some thread since all were looked at
   const char* fault_ = nullptr;
   std::vector<std::function<void()>>* recorded_ = nullptr;
 };

@@ -28,6 +28,7 @@ class HostDevice final : public Device {
   std::string name() const override { return name_; }
   std::string description() const override { return "CUDA kernels emulated on the host"; }
   int multiprocessors() const override { return 2; }
+  int compute_capability() const override { return 90; }
   std::size_t available_memory() const override { return foretoken::available_memory(); }
 
   void* allocate(std::size_t bytes) override {

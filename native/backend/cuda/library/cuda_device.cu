@@ -39,6 +39,7 @@ class CudaDevice final : public Device {
     cudaDeviceProp facts;
     check(cudaGetDeviceProperties(&facts, index), "cudaGetDeviceProperties");
     multiprocessors_ = facts.multiProcessorCount;
+    compute_capability_ = 10 * facts.major + facts.minor;
     int driver = 0;
     check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
     description_ = std::string(facts.name) + ", " + megabytes(facts.totalGlobalMem) + ", CUDA " +
@@ -58,6 +59,7 @@ class CudaDevice final : public Device {
   std::string name() const override { return "cuda:" + std::to_string(index_); }
   std::string description() const override { return description_; }
   int multiprocessors() const override { return multiprocessors_; }
+  int compute_capability() const override { return compute_capability_; }
   std::size_t available_memory() const override {
     check(cudaSetDevice(index_), "cudaSetDevice");
     std::size_t available = 0, total = 0;
@@ -167,7 +169,7 @@ class CudaDevice final : public Device {
   }
 
   int index_;
-  int multiprocessors_ = 0;
+  int multiprocessors_ = 0, compute_capability_ = 0;
   std::string description_;
   cudaStream_t stream_ = nullptr;
   Capture capture_ = Capture::None;

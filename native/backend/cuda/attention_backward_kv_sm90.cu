@@ -96,8 +96,8 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& 
     deltas[at] = delta;
     positions[at] = query_position;
   };
-  // What the thread loaded of the round is there, and it needs the round before last no longer.
-  const auto arrive_for = [&](int) {
+  // What the thread loaded for the next round is there, and it needs the round before this one no longer.
+  const auto arrive_for_next = [&] {
     wait_copies<1>();
     show_to_products();
     arrive(arrivals);
@@ -116,7 +116,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& 
   StepFacts next = load(1);
   remember(1);
   sync_block();  // the barrier is ready
-  arrive_for(0);
+  arrive_for_next();
 
   const int group_key = warpgroup_index() * kWarpgroupRows, warp_key = warp_index() * 16;
   float weights[8 * panels], gradients[8 * panels], dkeys[sums_count] = {}, dvalues[sums_count] = {};
@@ -150,7 +150,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& 
     while (now.there) {
       wait_arrivals(arrivals, round);
       const StepFacts after = load(round + 2);
-      arrive_for(round + 1);
+      arrive_for_next();
       leave(after);
     }
   while (now.there) {
@@ -162,7 +162,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& 
     start_product<Columns>(values + group_key * kBlockColumns, Shape::kKeys, step_upstream, queries, gradients);
     commit_products();
     wait_products<0>(weights, gradients);
-    arrive_for(round + 1);
+    arrive_for_next();
     // Whether every query sees all keys of the warpgroup; queries that are not there have zeros, which add nothing.
     const bool whole = group_key + kWarpgroupRows <= now.shared && position + group_key + kWarpgroupRows - 1 <= now.earliest &&
                        first_visible(now.latest, window) <= position + group_key;

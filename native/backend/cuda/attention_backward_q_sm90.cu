@@ -96,8 +96,8 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t ru
     if (step <= last_step) loads.load(step, keys_of(step), keys_of(step) + Shape::kStepElements);
     commit_copies();
   };
-  // What the thread loaded of the step is there, and it needs the step before last no longer.
-  const auto arrive_for = [&](int) {
+  // What the thread loaded for the next step is there, and it needs the step before this one no longer.
+  const auto arrive_for_next = [&] {
     wait_copies<1>();
     show_to_products();
     arrive(arrivals);
@@ -125,7 +125,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t ru
     delta[half] = there ? call.delta[tile.batch_row(row) * call.shape.heads + tile.head(row)] : 0.0f;
   }
   sync_block();  // the barrier is ready
-  arrive_for(first_step);
+  arrive_for_next();
 
   float weights[32], gradients[32], total[sums_count] = {};
   Factor<T> factors[panels];
@@ -149,7 +149,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t ru
   int step = first_step;
   for (; step < seen_from && step <= last_step; ++step) {
     enter(step);
-    arrive_for(step + 1);
+    arrive_for_next();
   }
   for (; step <= seen_to; ++step) {
     enter(step);
@@ -159,7 +159,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t ru
                            gradients);
     commit_products();
     wait_products<0>(weights, gradients, total);
-    arrive_for(step + 1);
+    arrive_for_next();
     differentiate_step(step);
     fence_products();
     start_product<true>(factors, keys_of(step), total);
@@ -168,7 +168,7 @@ FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, std::int64_t ru
   wait_products<0>(total);
   for (; step <= last_step; ++step) {
     enter(step);
-    arrive_for(step + 1);
+    arrive_for_next();
   }
   wait_copies<0>();
 

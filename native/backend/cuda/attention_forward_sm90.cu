@@ -96,8 +96,8 @@ FORETOKEN_DEVICE void attend(const ForwardCall<T>& call, const RowTile& tile) {
     loads.load(step, keys_of(step), keys_of(step) + Shape::kPageElements);
     commit_copies();
   };
-  // What the thread loaded of the step is there, and it needs the step before last no longer.
-  const auto arrive_for = [&](int, float after = 0) {
+  // What the thread loaded for the next step is there, and it needs the step before this one no longer.
+  const auto arrive_for_next = [&](float after = 0) {
     wait_copies<1>();
     show_to_products();
     arrive(known_after(arrivals, after));
@@ -113,7 +113,7 @@ FORETOKEN_DEVICE void attend(const ForwardCall<T>& call, const RowTile& tile) {
   load(first_page);
   load(first_page + 1);
   sync_block();  // the barrier is ready
-  arrive_for(first_page);
+  arrive_for_next();
 
   float scores[panels][1][2][4], mix[sums_count], total[sums_count] = {};
   float(&flat_scores)[32] = *reinterpret_cast<float(*)[32]>(&scores);
@@ -152,7 +152,7 @@ FORETOKEN_DEVICE void attend(const ForwardCall<T>& call, const RowTile& tile) {
   int step = first_page;
   for (; step < seen_from && step <= last_page + 1; ++step) {
     enter(step);
-    arrive_for(step + 1);
+    arrive_for_next();
   }
   if (step <= seen_to) {
     enter(step);
@@ -161,7 +161,7 @@ FORETOKEN_DEVICE void attend(const ForwardCall<T>& call, const RowTile& tile) {
     wait_products<0>(flat_scores);
     exponentiate(step, merge);
     take_weights();
-    arrive_for(step + 1);
+    arrive_for_next();
     for (++step; step <= seen_to; ++step) {
       enter(step);
       fence_products();
@@ -170,7 +170,7 @@ FORETOKEN_DEVICE void attend(const ForwardCall<T>& call, const RowTile& tile) {
       wait_products<1>(flat_scores);
       Merge next[2];
       const float share_sum = exponentiate(step, next);
-      arrive_for(step + 1, share_sum);
+      arrive_for_next(share_sum);
       wait_products<0>(mix);
       add_mix();
       take_weights();
@@ -180,14 +180,14 @@ FORETOKEN_DEVICE void attend(const ForwardCall<T>& call, const RowTile& tile) {
     enter(step);
     fence_products();
     start_mix(step);
-    arrive_for(step + 1);
+    arrive_for_next();
     wait_products<0>(mix);
     add_mix();
     ++step;
   }
   for (; step <= last_page + 1; ++step) {
     enter(step);
-    arrive_for(step + 1);
+    arrive_for_next();
   }
   wait_copies<0>();
 

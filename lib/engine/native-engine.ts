@@ -22,6 +22,7 @@ export interface NativeEngineOptions {
   device?: string | undefined
   cudaLibrary?: string | undefined
   dtype?: string | undefined
+  allowTf32?: boolean | undefined
   bfloat16State?: boolean | undefined
   threads?: number | undefined
   batchTokens?: number | undefined

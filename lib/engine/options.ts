@@ -17,6 +17,8 @@ export interface EngineOptions {
   device?: string | undefined
   /** Of activations and products; the default is float32. Norms, softmax and log-probs are float32 in either. */
   dtype?: 'float32' | 'bfloat16' | undefined
+  /** Let float32 products of a GPU round their operands to TF32 (10 bits of mantissa); the default is false. */
+  allowTf32?: boolean | undefined
   /**
    * Of master weights and AdamW moments: float32 (default, 16 bytes a parameter with its gradient) or bfloat16 with
    * stochastic rounding (10 bytes; gradients are float32 in either).

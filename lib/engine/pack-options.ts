@@ -43,6 +43,7 @@ const controlNames = ['signal', 'onProgress']
 const engineNames = [
   'device',
   'dtype',
+  'allowTf32',
   'stateDtype',
   'threads',
   'batchTokens',
@@ -54,9 +55,10 @@ const weightsKinds = ['current', 'reference', 'average']
 
 export function packEngineOptions(options: EngineOptions, furtherNames: readonly string[] = []): NativeEngineOptions {
   checkOptions('options', options, [...engineNames, ...furtherNames])
-  const { device, dtype, stateDtype, threads, batchTokens, cacheTokens, memoryLimit, recompute } = options
+  const { device, dtype, allowTf32, stateDtype, threads, batchTokens, cacheTokens, memoryLimit, recompute } = options
   checkString('options.device', device)
   checkChoice('options.dtype', dtype, ['float32', 'bfloat16'])
+  checkBoolean('options.allowTf32', allowTf32)
   checkChoice('options.stateDtype', stateDtype, ['float32', 'bfloat16'])
   checkInteger('options.threads', threads, 1, 4096)
   checkInteger('options.batchTokens', batchTokens, 1)
@@ -66,6 +68,7 @@ export function packEngineOptions(options: EngineOptions, furtherNames: readonly
   return {
     device,
     dtype,
+    allowTf32,
     bfloat16State: stateDtype === 'bfloat16',
     threads,
     batchTokens,

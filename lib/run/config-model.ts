@@ -47,6 +47,10 @@ export const engineConfig = section('where and how the engine computes', {
     .enum(['float32', 'bfloat16'])
     .default('float32')
     .describe('of activations and products; norms, softmax and log-probs are float32 in either'),
+  allowTf32: z
+    .boolean()
+    .default(false)
+    .describe('let float32 products of a GPU round their operands to TF32: faster, with 10 bits of mantissa'),
   stateDtype: z
     .enum(['float32', 'bfloat16'])
     .default('float32')

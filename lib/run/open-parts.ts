@@ -11,10 +11,11 @@ import type { HeldOut } from './evaluation-targets.js'
 
 /** The engine's options of a config; what is 0 there is left to the engine. */
 export function engineOptions({ engine }: Pick<RunConfig, 'engine'>): EngineOptions {
-  const { device, dtype, stateDtype, batchTokens, recompute } = engine
+  const { device, dtype, allowTf32, stateDtype, batchTokens, recompute } = engine
   return {
     device,
     dtype,
+    allowTf32,
     stateDtype,
     batchTokens,
     recompute,

@@ -209,13 +209,13 @@ class LibraryBackend final : public Backend {
 
 #ifdef _WIN32
 
-std::unique_ptr<Backend> make_cuda_backend(const std::string&, int, DType) {
+std::unique_ptr<Backend> make_cuda_backend(const std::string&, int, DType, bool) {
   fail(ErrorCode::DeviceUnavailable, "there is no CUDA library for Windows");
 }
 
 #else
 
-std::unique_ptr<Backend> make_cuda_backend(const std::string& path, int index, DType dtype) {
+std::unique_ptr<Backend> make_cuda_backend(const std::string& path, int index, DType dtype, bool allow_tf32) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) fail(ErrorCode::DeviceUnavailable, "the CUDA library cannot be opened: ", std::string(dlerror()));
   const auto version = reinterpret_cast<int (*)()>(dlsym(library, "foretoken_cuda_abi_version"));
@@ -227,7 +227,7 @@ std::unique_ptr<Backend> make_cuda_backend(const std::string& path, int index, D
          ", wanted ", cuda::kAbiVersion, "); install the same version of both");
   Failure failure;
   Backend* backend = nullptr;
-  const Operations* operations = create(index, dtype, sizeof(Operations), &backend, &failure);
+  const Operations* operations = create(index, dtype, allow_tf32, sizeof(Operations), &backend, &failure);
   if (!operations) throw Error(static_cast<ErrorCode>(failure.code), failure.text);
   return std::make_unique<LibraryBackend>(*operations, backend, dtype);
 }

@@ -20,6 +20,7 @@ struct EngineOptions {
   std::string device = "auto";        // "auto", "cpu", "reference" (double precision, slow), "cuda", "cuda:1"
   std::string cuda_library;           // libforetoken_cuda.so, tried and found good (lib/engine/cuda-probe.ts), for "cuda"
   DType dtype = DType::Float32;       // activations and products: Float32 or BFloat16
+  bool allow_tf32 = false;            // float32 products of a GPU may round their operands to TF32
   bool bfloat16_state = false;        // bfloat16 masters and moments, stochastic rounding: 10 bytes each, not 16
   int threads = 0;                    // 0: affinity and cgroup decide
   std::int64_t batch_tokens = 2048;   // most packed tokens per micro-batch (one longer path is still taken whole)

@@ -36,7 +36,7 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
   const int index = options.device == "auto" ? -1 : cuda_index(options.device);
   if (options.cuda_library.empty())
     fail(ErrorCode::DeviceUnavailable, "device \"", options.device, "\": foretoken's CUDA library is not here; use \"cpu\" or \"auto\"");
-  return make_cuda_backend(options.cuda_library, index, options.dtype);
+  return make_cuda_backend(options.cuda_library, index, options.dtype, options.allow_tf32);
 }
 
 }  // namespace

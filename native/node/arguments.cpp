@@ -60,6 +60,7 @@ EngineOptions read_engine_options(const Napi::Value& value) {
   fields.read("device", options.device);
   fields.read("cudaLibrary", options.cuda_library);
   fields.read("dtype", options.dtype, kDTypes);
+  fields.read("allowTf32", options.allow_tf32);
   fields.read("bfloat16State", options.bfloat16_state);
   fields.read("threads", options.threads);
   fields.read("batchTokens", options.batch_tokens);

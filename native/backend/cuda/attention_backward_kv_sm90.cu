@@ -26,8 +26,8 @@ struct StepFacts {
 };
 
 // The dk and dv of attention_backward_kv.cu by products of warpgroups, each with its own keys. Blocks and bands as there.
-// A round per step, with copies two rounds ahead as in attention_forward_sm90.cu; the products onto dk and dv are waited
-// for a round later. A warpgroup with keys takes all steps of the tile, adding zeros where its keys are not seen: ptxas
+// A round per step, with copies two rounds ahead as in attention_forward_sm90.cu, whose products are waited for before it
+// ends: put off, ptxas would wait for every single one. A warpgroup with keys takes all steps of the tile, adding zeros where its keys are not seen: ptxas
 // would wait for every single product if there were a choice.
 template <int Columns>
 FORETOKEN_DEVICE void differentiate(const BackwardCall<T>& call, const KeyTile& tile, int piece, int slot_of_tile,

@@ -4,13 +4,14 @@ namespace foretoken::cuda {
 
 namespace {
 
-template <typename T, int Columns>
+// Consumer GPUs have 99 KB of shared memory for a block: where steps of 32 keys take more, there are kernels for 16, too.
+template <typename T, int Columns, int Keys>
 struct QueryShape {
   static constexpr bool kWide = sizeof(T) == 4 && Columns > 128;
   static constexpr int kThreads = kWide ? 64 : kAttentionThreads;
   static constexpr int kStrips = sizeof(T) == 2 && Columns <= 128 ? 2 : 1;
   static constexpr int kRows = kThreads / kWarp * kStrips * 16;
-  static constexpr int kKeys = kWide ? 16 : 32;  // of a step; aligned to absolute positions
+  static constexpr int kKeys = Keys;  // of a step; aligned to absolute positions
   static constexpr int kStride = kTileStride<T, Columns>;
   static constexpr std::size_t kSharedBytes = sizeof(T) * kStride * (2 * kRows + 2 * 2 * kKeys);
   static_assert(kSharedBytes <= 163 * 1024, "sm_80 has no more");
@@ -18,10 +19,10 @@ struct QueryShape {
 
 // dq of the packed rows of a tile: over positions upwards, those of a step by multiply_columns onto the sum so far.
 // Blocks: tiles of runs; bands: kv heads. Keys and values of the next step are loaded meanwhile.
-template <typename T, int Columns>
-FORETOKEN_KERNEL void FORETOKEN_BOUNDS((QueryShape<T, Columns>::kThreads))
+template <typename T, int Columns, int Keys>
+FORETOKEN_KERNEL void FORETOKEN_BOUNDS((QueryShape<T, Columns, Keys>::kThreads))
     attention_backward_q_kernel(BackwardCall<T> call, Matrix<float> dq) {
-  using Shape = QueryShape<T, Columns>;
+  using Shape = QueryShape<T, Columns, Keys>;
   constexpr int Strips = Shape::kStrips, panels = Shape::kKeys / 16, stride = Shape::kStride;
   const std::int64_t tile_index = block_index();
   if (tile_index >= call.tiles[call.paths.runs_count]) return;
@@ -126,6 +127,15 @@ FORETOKEN_KERNEL void FORETOKEN_BOUNDS((QueryShape<T, Columns>::kThreads))
     }
 }
 
+template <typename T, int Columns, int Keys>
+void launch_with_keys(Device& device, BackwardCall<T> call, std::int64_t rows, std::int32_t* tiles, Matrix<float> dq) {
+  using Shape = QueryShape<T, Columns, Keys>;
+  const std::int64_t blocks = launch_run_tiles(device, call.paths, rows, call.group(), Shape::kRows, tiles);
+  call.tiles = tiles;
+  FORETOKEN_LAUNCH(device, (attention_backward_q_kernel<T, Columns, Keys>),
+                   (Grid{blocks, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads}), call, dq);
+}
+
 }  // namespace
 
 template <typename T>
@@ -133,11 +143,15 @@ void launch_attention_backward_q(Device& device, BackwardCall<T> call, std::int6
                                  Matrix<float> dq) {
   with_columns(call.shape.head_dim, [&](auto columns) {
     constexpr int count = decltype(columns)::value;
-    using Shape = QueryShape<T, count>;
-    const std::int64_t blocks = launch_run_tiles(device, call.paths, rows, call.group(), Shape::kRows, tiles);
-    call.tiles = tiles;
-    FORETOKEN_LAUNCH(device, (attention_backward_q_kernel<T, count>),
-                     (Grid{blocks, Shape::kThreads, Shape::kSharedBytes, call.shape.kv_heads}), call, dq);
+    // A step's keys are added sixteen at a time in either case: the bits are the same.
+    if constexpr (sizeof(T) == 4 && count > 128) {
+      launch_with_keys<T, count, 16>(device, call, rows, tiles, dq);
+    } else {
+      if constexpr (QueryShape<T, count, 32>::kSharedBytes > 99 * 1024)
+        if (QueryShape<T, count, 32>::kSharedBytes > device.shared_bytes())
+          return launch_with_keys<T, count, 16>(device, call, rows, tiles, dq);
+      launch_with_keys<T, count, 32>(device, call, rows, tiles, dq);
+    }
   });
 }
 

@@ -121,7 +121,8 @@ struct CublasLt::Entry {
   }
 };
 
-CublasLt::CublasLt(Device& device, const Functions& functions) : device_(device), functions_(functions) {
+CublasLt::CublasLt(Device& device, const Functions& functions, bool allow_tf32)
+    : device_(device), functions_(functions), allow_tf32_(allow_tf32) {
   device_.enter();
   if (const Status status = functions_.create(&context_); status != kSuccess)
     fail(ErrorCode::DeviceUnavailable, functions_.path, " does not work with this GPU or its driver (cublasLtCreate: status ", status, ')');
@@ -135,7 +136,8 @@ CublasLt::~CublasLt() {
 
 std::string CublasLt::name() const {
   const std::size_t version = functions_.get_version();  // 130102 is 13.1.2
-  return "cuBLASLt " + std::to_string(version / 10000) + '.' + std::to_string(version / 100 % 100) + '.' + std::to_string(version % 100);
+  return "cuBLASLt " + std::to_string(version / 10000) + '.' + std::to_string(version / 100 % 100) + '.' + std::to_string(version % 100) +
+         (allow_tf32_ ? ", TF32" : "");
 }
 
 std::size_t CublasLt::workspace_bytes() const { return kWorkspaceBytes; }
@@ -177,7 +179,8 @@ CublasLt::Entry& CublasLt::entry_for(const Key& key) {
   auto made = std::make_unique<Entry>();
   made->key = key;
   Description* description = nullptr;
-  check(functions_.description_create(&description, kComputeFloat32, kFloat32), "cublasLtMatmulDescCreate");
+  const int compute = allow_tf32_ && key.input == DType::Float32 ? kComputeTf32 : kComputeFloat32;
+  check(functions_.description_create(&description, compute, kFloat32), "cublasLtMatmulDescCreate");
   made->description = {description, functions_.description_destroy};
   Preference* preference = nullptr;
   check(functions_.preference_create(&preference), "cublasLtMatmulPreferenceCreate");

@@ -16,7 +16,7 @@ namespace foretoken::cuda {
 class CublasLt final : public MatmulLibrary {
  public:
   /// Throws DeviceUnavailable when the library does not work with this device or driver.
-  CublasLt(Device& device, const cublaslt::Functions& functions);
+  CublasLt(Device& device, const cublaslt::Functions& functions, bool allow_tf32);
   ~CublasLt() override;
 
   std::string name() const override;
@@ -47,6 +47,7 @@ class CublasLt final : public MatmulLibrary {
 
   Device& device_;
   cublaslt::Functions functions_;
+  bool allow_tf32_;
   cublaslt::Context* context_ = nullptr;
   std::map<Key, std::unique_ptr<Entry>> entries_;
   void* workspace_ = nullptr;

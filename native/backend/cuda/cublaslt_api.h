@@ -13,6 +13,7 @@ inline constexpr Status kSuccess = 0;
 
 inline constexpr int kFloat32 = 0, kBFloat16 = 14;  // cudaDataType
 inline constexpr int kComputeFloat32 = 68;          // cublasComputeType: without TF32
+inline constexpr int kComputeTf32 = 77;             // float32 rounded to TF32 before it is multiplied
 inline constexpr int kAsStored = 0, kTransposed = 1;
 
 // Attributes of a product (cublasLtMatmulDescAttributes_t) and values of its epilogue

@@ -14,7 +14,7 @@ namespace foretoken::cuda {
 /// It knows the GPU only through Device and launch.h, so the same class computes on the host in tests.
 class CudaBackend : public Backend {
  public:
-  CudaBackend(std::unique_ptr<Device> device, DType dtype);
+  CudaBackend(std::unique_ptr<Device> device, DType dtype, bool allow_tf32 = false);
   ~CudaBackend() override;
 
   // memory.cu

@@ -89,7 +89,7 @@ FORETOKEN_EXPORT int foretoken_cuda_probe(char* reason, std::size_t size) {
   return devices;
 }
 
-FORETOKEN_EXPORT const foretoken::cuda::Operations* foretoken_cuda_create(int index, foretoken::DType dtype,
+FORETOKEN_EXPORT const foretoken::cuda::Operations* foretoken_cuda_create(int index, foretoken::DType dtype, bool allow_tf32,
                                                                           std::size_t operations_bytes,
                                                                           foretoken::Backend** made,
                                                                           foretoken::cuda::Failure* failure) {
@@ -97,7 +97,7 @@ FORETOKEN_EXPORT const foretoken::cuda::Operations* foretoken_cuda_create(int in
   using namespace foretoken::cuda;
   return guarded(failure, [&]() -> const Operations* {
     invariant(operations_bytes == sizeof(Operations), "the CUDA library belongs to another version of foretoken");
-    *made = new CudaBackend(make_device(index < 0 ? kFirstUsableDevice : index), dtype);
+    *made = new CudaBackend(make_device(index < 0 ? kFirstUsableDevice : index), dtype, allow_tf32);
     return &kOperations;
   });
 }

@@ -15,7 +15,7 @@
 //   int foretoken_cuda_probe(char* reason, size_t size);
 //     The number of devices that can be used. `reason` then holds a line per device; where the answer is 0 it holds the
 //     sentence that says why and what to do. Always ends with '\0' within `size`.
-//   const Operations* foretoken_cuda_create(int index, DType dtype, size_t operations_bytes, Backend** made, Failure*);
+//   const Operations* foretoken_cuda_create(int index, DType dtype, bool allow_tf32, size_t operations_bytes, Backend** made, Failure*);
 //     A backend on device `index`, or on the first that can be used where that is negative.
 namespace foretoken::cuda {
 
@@ -67,6 +67,7 @@ struct Operations {
 #undef FORETOKEN_CUDA_FUNCTION
 };
 
-using CreateFunction = const Operations* (*)(int index, DType dtype, std::size_t operations_bytes, Backend** made, Failure*);
+using CreateFunction = const Operations* (*)(int index, DType dtype, bool allow_tf32, std::size_t operations_bytes,
+                                             Backend** made, Failure*);
 
 }  // namespace foretoken::cuda

@@ -13,12 +13,12 @@ namespace foretoken::cuda {
 
 namespace {
 
-std::unique_ptr<MatmulLibrary> open_cublaslt(Device& device, std::string& reasons) {
+std::unique_ptr<MatmulLibrary> open_cublaslt(Device& device, bool allow_tf32, std::string& reasons) {
   for (const std::string& file : cublaslt::candidates()) {
     cublaslt::Functions functions;
     if (!cublaslt::load(file, functions)) continue;
     try {
-      return std::make_unique<CublasLt>(device, functions);
+      return std::make_unique<CublasLt>(device, functions, allow_tf32);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::DeviceUnavailable) throw;
       reasons += std::string(error.what()) + "; ";
@@ -29,7 +29,7 @@ std::unique_ptr<MatmulLibrary> open_cublaslt(Device& device, std::string& reason
 
 }  // namespace
 
-std::unique_ptr<MatmulLibrary> open_matmul_library(Device& device) {
+std::unique_ptr<MatmulLibrary> open_matmul_library(Device& device, bool allow_tf32) {
   const char* value = std::getenv("FORETOKEN_CUDA_MATMUL");
   const std::string wish = value ? value : "";
   if (!wish.empty() && wish != "cublaslt" && wish != "cutlass" && wish != "plain")
@@ -37,7 +37,7 @@ std::unique_ptr<MatmulLibrary> open_matmul_library(Device& device) {
   if (wish == "plain") return nullptr;
   std::string reasons;
   if (wish != "cutlass")
-    if (auto library = open_cublaslt(device, reasons)) return library;
+    if (auto library = open_cublaslt(device, allow_tf32, reasons)) return library;
   if (wish == "cublaslt")
     fail(ErrorCode::DeviceUnavailable, "FORETOKEN_CUDA_MATMUL asks for cuBLASLt, which was not found: ", reasons,
          "set CUDA_HOME, or FORETOKEN_CUDA_LIBRARIES to the folder of libcublasLt.so");
@@ -55,7 +55,7 @@ std::unique_ptr<MatmulLibrary> open_matmul_library(Device& device) {
 namespace foretoken::cuda {
 
 // An emulated device has our own kernels only.
-std::unique_ptr<MatmulLibrary> open_matmul_library(Device&) { return nullptr; }
+std::unique_ptr<MatmulLibrary> open_matmul_library(Device&, bool) { return nullptr; }
 
 }  // namespace foretoken::cuda
 

@@ -39,6 +39,6 @@ class MatmulLibrary {
 
 /// The library for a device, as the environment variable FORETOKEN_CUDA_MATMUL says ("cublaslt", "cutlass" or "plain") or
 /// else the first that is there; null: our own kernels. Throws DeviceUnavailable when the one asked for is not there.
-std::unique_ptr<MatmulLibrary> open_matmul_library(Device& device);
+std::unique_ptr<MatmulLibrary> open_matmul_library(Device& device, bool allow_tf32);
 
 }  // namespace foretoken::cuda

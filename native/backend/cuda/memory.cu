@@ -6,10 +6,11 @@
 
 namespace foretoken::cuda {
 
-CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype) : device_(std::move(device)), dtype_(dtype) {
+CudaBackend::CudaBackend(std::unique_ptr<Device> device, DType dtype, bool allow_tf32)
+    : device_(std::move(device)), dtype_(dtype) {
   if (dtype != DType::Float32 && dtype != DType::BFloat16)
     fail(ErrorCode::InvalidArgument, "the GPU computes in float32 or bfloat16, not in ", name_of(dtype));
-  library_ = open_matmul_library(*device_);
+  library_ = open_matmul_library(*device_, allow_tf32 && dtype == DType::Float32);
   const char* graphs = std::getenv("FORETOKEN_CUDA_GRAPHS");
   const std::string wish = graphs ? graphs : "1";
   if (wish != "0" && wish != "1") fail(ErrorCode::InvalidArgument, "FORETOKEN_CUDA_GRAPHS is \"", wish, "\"; it can be 0 or 1");

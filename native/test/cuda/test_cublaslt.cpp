@@ -39,6 +39,7 @@ enum : std::uint64_t { kForwards = 1, kBackwards = 2, kForwardsToo = 3, kInParts
 
 struct Calls {
   std::vector<std::uint64_t> algorithms;  // of the products, in order
+  std::vector<int> compute;               // types of the descriptions that were made
   int searches = 0;
   Preference preference;  // of the last search
 } calls;
@@ -119,7 +120,10 @@ Functions functions() {
   f.get_version = [] { return std::size_t{130102}; };
   f.create = [](Context** made) { return make(made); };
   f.destroy = destroy<Context>;
-  f.description_create = [](Description** made, int, int) { return make(made); };
+  f.description_create = [](Description** made, int compute, int) {
+    calls.compute.push_back(compute);
+    return make(made);
+  };
   f.description_destroy = destroy<Description>;
   f.description_set = [](Description* x, int attribute, const void* value, std::size_t bytes) {
     CHECK_EQ(bytes, attribute == kBiasPointer ? sizeof(void*) : sizeof(int));
@@ -198,7 +202,7 @@ struct Operands {
 
 TEST("cuBLASLt: every kind of product, with bias and residual") {
   const auto device = make_host_device(ThreadOrder::Forward);
-  CublasLt library(*device, functions());
+  CublasLt library(*device, functions(), false);
   CHECK_EQ(library.name(), "cuBLASLt 13.1.2");
   for (const Kind kind : {Kind::Forward, Kind::BackwardInput, Kind::BackwardWeight})
     for (const DType output : {DType::Float32, DType::BFloat16})
@@ -216,7 +220,7 @@ TEST("cuBLASLt: every kind of product, with bias and residual") {
 
 TEST("cuBLASLt: a row's bits do not depend on the batch, though few rows take another algorithm") {
   const auto device = make_host_device(ThreadOrder::Forward);
-  CublasLt library(*device, functions());
+  CublasLt library(*device, functions(), false);
   Operands many(Kind::Forward, 40, 24, 200, DType::BFloat16, DType::Float32);
   CHECK(library.multiply(many.product));
   CHECK_EQ(calls.algorithms.back(), kForwards);
@@ -246,16 +250,29 @@ TEST("cuBLASLt: a row's bits do not depend on the batch, though few rows take an
 TEST("cuBLASLt: a bfloat16 result still shows in which order it was added up") {
   const auto device = make_host_device(ThreadOrder::Forward);
   for (const Kind kind : {Kind::Forward, Kind::BackwardInput}) {
-    CublasLt library(*device, functions());
+    CublasLt library(*device, functions(), false);
     Operands few(kind, 4, 16, 64, DType::BFloat16, DType::BFloat16);
     CHECK(library.multiply(few.product));
     CHECK_EQ(calls.algorithms.back(), kForwardsToo);
   }
 }
 
+TEST("cuBLASLt: products round to TF32 only where that is allowed, and only those of float32") {
+  const auto device = make_host_device(ThreadOrder::Forward);
+  for (const bool allow : {false, true})
+    for (const DType input : {DType::Float32, DType::BFloat16}) {
+      CublasLt library(*device, functions(), allow);
+      CHECK_EQ(library.name(), allow ? "cuBLASLt 13.1.2, TF32" : "cuBLASLt 13.1.2");
+      Operands operands(Kind::Forward, 5, 16, 32, input, DType::Float32);
+      CHECK(library.multiply(operands.product));
+      CHECK_EQ(calls.compute.back(), allow && input == DType::Float32 ? kComputeTf32 : kComputeFloat32);
+      operands.check_result();
+    }
+}
+
 TEST("cuBLASLt: gradients of weights may be added up in parts, within the workspace") {
   const auto device = make_host_device(ThreadOrder::Forward);
-  CublasLt library(*device, functions());
+  CublasLt library(*device, functions(), false);
   Operands operands(Kind::BackwardWeight, 24, 40, 33, DType::BFloat16, DType::Float32);
   operands.product.residual = operands.residual.view;
   CHECK(library.multiply(operands.product));
@@ -266,7 +283,7 @@ TEST("cuBLASLt: gradients of weights may be added up in parts, within the worksp
 
 TEST("cuBLASLt: alignment comes from the strides; what does not keep to them is declined") {
   const auto device = make_host_device(ThreadOrder::Forward);
-  CublasLt library(*device, functions());
+  CublasLt library(*device, functions(), false);
   Operands operands(Kind::Forward, 40, 24, 32, DType::BFloat16, DType::Float32);
   CHECK(library.multiply(operands.product));
   CHECK_EQ(calls.preference.alignment[1], 16u);

@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "backend/cuda/cuda_backend.h"
 #include "core/error.h"
 #include "test/operations/forest_layout.h"
 #include "test/operations/harness.h"
@@ -178,6 +179,33 @@ TEST("cuda attention: warpgroups give the bits of warps, whatever the head, grou
       for (int i = 0; i < 3; ++i) check_equal("gradient", gradients[i], backward[i]);
     }
   });
+}
+
+/// A GPU whose blocks have as little shared memory as a consumer's.
+BackendCase small_gpu(DType dtype) {
+  return {"cuda with 99 KB", "", dtype, [dtype] {
+            return std::make_unique<cuda::CudaBackend>(cuda::make_host_device(cuda::ThreadOrder::Forward, "small", 99 * 1024), dtype);
+          }};
+}
+
+TEST("cuda attention: with little shared memory heads of 128 columns have the same bits in bfloat16") {
+  for_each_cuda_backend([](const BackendCase& backend) {
+    if (backend.name.find("host") == std::string::npos || backend.dtype != DType::BFloat16) return;
+    const AttentionShape shape{3, 1, 128, 0.1f, 0};
+    const SmallForest forest = {{-1, 0}, {70, 41}};
+    const Inputs inputs = some_inputs(shape, 111, backend.dtype);
+    Placed large(backend, shape, forest, inputs), small(small_gpu(backend.dtype), shape, forest, inputs);
+    const Results forward = large.forward();
+    CHECK(small.forward() == forward);
+    CHECK(small.backward(forward, inputs.dout) == large.backward(forward, inputs.dout));
+  });
+}
+
+TEST("cuda attention: what needs more shared memory than there is says so") {
+  const AttentionShape shape{2, 1, 128, 0.1f, 0};
+  Placed placed(small_gpu(DType::Float32), shape, {{-1}, {20}}, some_inputs(shape, 20, DType::Float32));
+  const Results forward = placed.forward();
+  CHECK_FAILS(ErrorCode::UnsupportedConfig, placed.backward(forward, normal(20 * 256, 4)));
 }
 
 TEST("cuda attention: a wish that is no kind of products is refused") {

@@ -27,6 +27,7 @@ class Device {
   virtual std::string description() const = 0;  // the GPU's name and memory
   virtual int multiprocessors() const = 0;
   virtual int compute_capability() const = 0;  // 10 · major + minor
+  virtual std::size_t shared_bytes() const = 0;  // the most that a block can have
   virtual std::size_t available_memory() const = 0;  // bytes that can be allocated now
 
   virtual void* allocate(std::size_t bytes) = 0;  // 256-byte aligned; Error OutOfMemory with numbers
@@ -63,8 +64,9 @@ class Device {
   std::uint64_t releases_ = 0;
 };
 
-/// Host memory and the emulator, for tests.
-std::unique_ptr<Device> make_host_device(ThreadOrder order, const std::string& name = "cuda-host");
+/// Host memory and the emulator, for tests. Blocks have as much shared memory as on Hopper, unless told otherwise.
+std::unique_ptr<Device> make_host_device(ThreadOrder order, const std::string& name = "cuda-host",
+                                         std::size_t shared_bytes = 227 * 1024);
 
 // ---- The devices of a library that is opened at run time: GPUs (library/), or emulated ones in the library for tests.
 

@@ -24,11 +24,13 @@ class HostRecording final : public Recording {
 /// As strict as a GPU about what may be called while it records.
 class HostDevice final : public Device {
  public:
-  HostDevice(ThreadOrder order, const std::string& name) : emulator_(order), name_(name) {}
+  HostDevice(ThreadOrder order, const std::string& name, std::size_t shared_bytes)
+      : emulator_(order), name_(name), shared_bytes_(shared_bytes) {}
   std::string name() const override { return name_; }
   std::string description() const override { return "CUDA kernels emulated on the host"; }
   int multiprocessors() const override { return 2; }
   int compute_capability() const override { return 90; }
+  std::size_t shared_bytes() const override { return shared_bytes_; }
   std::size_t available_memory() const override { return foretoken::available_memory(); }
 
   void* allocate(std::size_t bytes) override {
@@ -83,12 +85,13 @@ class HostDevice final : public Device {
   bool spoilt_ = false;
   Emulator emulator_;
   std::string name_;
+  std::size_t shared_bytes_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> make_host_device(ThreadOrder order, const std::string& name) {
-  return std::make_unique<HostDevice>(order, name);
+std::unique_ptr<Device> make_host_device(ThreadOrder order, const std::string& name, std::size_t shared_bytes) {
+  return std::make_unique<HostDevice>(order, name, shared_bytes);
 }
 
 }  // namespace foretoken::cuda

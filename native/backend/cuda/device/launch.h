@@ -20,6 +20,10 @@ template <typename... Parameters, typename... Arguments>
 void launch(const char* name, Device& device, void (*kernel)(Parameters...), const Grid& grid,
             const Arguments&... arguments) {
   if (grid.blocks == 0) return;
+  if (grid.shared_bytes > device.shared_bytes())
+    fail(ErrorCode::UnsupportedConfig, name, " needs ", (grid.shared_bytes + 1023) / 1024, " KB of shared memory for a block; ",
+         device.description(), " has ", device.shared_bytes() / 1024, " KB. What helps: dtype bfloat16, a model with smaller "
+         "heads, or a GPU with more, such as A100 or H100");
   device.enter();
 #ifdef __CUDACC__
   if (grid.shared_bytes > 48 * 1024)

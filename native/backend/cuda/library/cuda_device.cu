@@ -40,6 +40,7 @@ class CudaDevice final : public Device {
     check(cudaGetDeviceProperties(&facts, index), "cudaGetDeviceProperties");
     multiprocessors_ = facts.multiProcessorCount;
     compute_capability_ = 10 * facts.major + facts.minor;
+    shared_bytes_ = facts.sharedMemPerBlockOptin;
     int driver = 0;
     check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
     description_ = std::string(facts.name) + ", " + megabytes(facts.totalGlobalMem) + ", CUDA " +
@@ -60,6 +61,7 @@ class CudaDevice final : public Device {
   std::string description() const override { return description_; }
   int multiprocessors() const override { return multiprocessors_; }
   int compute_capability() const override { return compute_capability_; }
+  std::size_t shared_bytes() const override { return shared_bytes_; }
   std::size_t available_memory() const override {
     check(cudaSetDevice(index_), "cudaSetDevice");
     std::size_t available = 0, total = 0;
@@ -170,6 +172,7 @@ class CudaDevice final : public Device {
 
   int index_;
   int multiprocessors_ = 0, compute_capability_ = 0;
+  std::size_t shared_bytes_ = 0;
   std::string description_;
   cudaStream_t stream_ = nullptr;
   Capture capture_ = Capture::None;

@@ -6,8 +6,8 @@ namespace foretoken {
 
 namespace {
 
-// The library's code, thread stacks, the RoPE table, packed tables on the host and what malloc keeps: measured at 6 to
-// 10 MB, whatever the model.
+// The library's code, thread stacks, packed tables on the host and what malloc keeps: measured at 6 to 10 MB, whatever the
+// model.
 constexpr std::size_t kHostBytes = std::size_t{8} << 20;
 
 /// Tokens of a segment, on average: a guess, on which little depends.
@@ -54,20 +54,28 @@ std::vector<MemoryItem> Engine::memory_plan(const MemoryPlanOptions& options) co
   // Once packed for training, weights stay so.
   const bool trainable = trains || (state.current.packed && state.current.packed->trainable());
 
+  const auto held = [&](const char* purpose) {
+    const auto found = state.budget.purposes().find(purpose);
+    return found == state.budget.purposes().end() ? std::size_t{0} : found->second;
+  };
   std::vector<MemoryItem> plan;
   plan.push_back({"weights", ParameterStore::bytes_for(specs, matrices, vectors) +
                                  Weights::bytes_for(*state.backend, state.config, trainable)});
   if (trains || state.gradients) plan.push_back({"gradients", ParameterStore::bytes_for(specs, vectors, vectors)});
   if (trains || state.m) plan.push_back({"optimizer", 2 * ParameterStore::bytes_for(specs, matrices, vectors)});
-  for (const char* copy : {"reference weights", "average weights"}) {
-    const auto held = state.budget.purposes().find(copy);
-    if (held != state.budget.purposes().end() && held->second > 0) plan.push_back({copy, held->second});
-  }
+  for (const char* copy : {"reference weights", "average weights"})
+    if (const std::size_t bytes = held(copy)) plan.push_back({copy, bytes});
   const std::size_t training = trains ? training_bytes(state, rows) : 0;
   const std::size_t sampling = options.contexts > 0 ? sampling_bytes(state, options) : 0;
   // One block serves both: activations and the key/value store never live at once.
   plan.push_back({"activations and key/value store", std::max({training, sampling, state.work.bytes()})});
-  const std::size_t scratch = trains || sampling > 0 ? state.backend->scratch_bytes_for(extent_of(state, options, rows)) : 0;
+  std::size_t scratch = 0, table = 0;
+  if (trains || sampling > 0) {
+    const PassExtent work = extent_of(state, options, rows);
+    scratch = state.backend->scratch_bytes_for(work);
+    table = state.rope_table_bytes(work.longest_path);
+  }
+  plan.push_back({"RoPE table", std::max(held("RoPE table"), table)});
   plan.push_back({"backend scratch", std::max(state.backend->scratch_bytes(), scratch)});
   plan.push_back({"code, stacks and host tables", kHostBytes});
   return plan;

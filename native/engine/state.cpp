@@ -125,12 +125,19 @@ Decoder& Engine::State::decoder_for(const TokenForest& forest, std::int64_t extr
     fail(ErrorCode::InvalidArgument, "the longest path with the tokens to be sampled has ", longest,
          " positions, beyond the model's ", config.max_position_embeddings);
   if (!decoder || decoder->positions() < longest) {
-    // Doubling keeps the number of rebuilds small; a table's rows do not depend on its length.
-    const std::int64_t positions = std::min(config.max_position_embeddings, std::max<std::int64_t>(1024, 2 * longest));
-    budget.hold("RoPE table", static_cast<std::size_t>(positions * config.head_dim) * size_of(vector_dtype()));
-    decoder = std::make_unique<Decoder>(*backend, config, positions);
+    budget.hold("RoPE table", rope_table_bytes(longest));
+    decoder = std::make_unique<Decoder>(*backend, config, rope_table_positions(longest));
   }
   return *decoder;
+}
+
+// Doubling keeps the number of rebuilds small; a table's rows do not depend on its length.
+std::int64_t Engine::State::rope_table_positions(std::int64_t longest) const {
+  return std::min(config.max_position_embeddings, std::max<std::int64_t>(1024, 2 * longest));
+}
+
+std::size_t Engine::State::rope_table_bytes(std::int64_t longest) const {
+  return static_cast<std::size_t>(rope_table_positions(longest) * config.head_dim) * size_of(vector_dtype());
 }
 
 std::vector<double> download_values(Backend& backend, View view) {

@@ -59,6 +59,9 @@ struct Engine::State {
   void make_gradients();
   void make_moments();
 
+  /// Of a RoPE table that is made for paths of `longest` positions.
+  std::int64_t rope_table_positions(std::int64_t longest) const;
+  std::size_t rope_table_bytes(std::int64_t longest) const;
   /// A decoder whose RoPE table covers `positions`, and a check of the forest against vocabulary and context length.
   Decoder& decoder_for(const TokenForest& forest, std::int64_t extra_positions = 0);
 };

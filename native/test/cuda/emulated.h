@@ -23,6 +23,13 @@ inline EngineOptions emulated(DType dtype = DType::Float32, const char* device =
   return options;
 }
 
+/// Fibers are slow under AddressSanitizer: there a test of many cases takes some of them.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 /// An environment variable for as long as this lives.
 class EnvironmentVariable {
  public:

@@ -61,8 +61,9 @@ TEST("decode graphs: rollouts are those without graphs, in one wave, in many, an
     options.max_sequences = 5;  // in the same engine once more
     CHECK(same_rollouts(whole->sample(forest, options, {}).rollouts, expected));
   };
-  check(tiny_models()[0], DType::BFloat16);
   check(tiny_models()[1], DType::Float32);
+  if (kSanitized) return;
+  check(tiny_models()[0], DType::BFloat16);
   check(tiny_models()[2], DType::BFloat16);
 }
 

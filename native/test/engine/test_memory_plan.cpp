@@ -43,6 +43,21 @@ TEST("memory plan: a training step takes no more scratch than was planned, and n
     }
 }
 
+TEST("memory plan: the RoPE table of long paths is in it") {
+  const auto engine = tiny_engine(tiny_models().front(), cpu(DType::Float32));
+  const auto longest = static_cast<std::int64_t>(engine->config().max_position_embeddings);
+  MemoryPlanOptions nothing, work;
+  nothing.training_tokens = 0;
+  work.training_tokens = longest;
+  const std::size_t planned = item(engine->memory_plan(work), "RoPE table");
+  CHECK_EQ(item(engine->memory_plan(nothing), "RoPE table"), 0u);
+  TokenForest forest;
+  forest.add(-1, some_tokens(longest, engine->config().vocab_size, 0));
+  engine->score(forest, {}, {});
+  CHECK_EQ(item(engine->memory_plan(nothing), "RoPE table"), planned);
+  CHECK(planned >= static_cast<std::size_t>(longest * engine->config().head_dim) * sizeof(float));
+}
+
 TEST("memory plan: sampling takes no more scratch than was planned, and not a fraction of it") {
   for (EngineOptions options : engines())
     for (const TinyModel& model : tiny_models()) {

@@ -15,7 +15,7 @@ const known = [
   /^dist\/[\w./-]+\.(js|d\.ts)$/,
   /^docs\/[\w-]+\.md$/,
   /^examples\/(README\.md|[\w-]+\.(ts|yaml)|demo\/[\w-]+\.yaml)$/,
-  /^native\/(?!test\/)[\w./-]+\.(h|cpp|cu|cmake|map|md)$/,
+  /^native\/(?!test\/)[\w./-]+\.(h|cpp|cu|cmake|ld|md)$/,
   /^prebuilds\/(linux-x64|linux-arm64|darwin-arm64)\/(foretoken\.node|libforetoken_cuda\.so)$/,
   /^scripts\/(build-from-source|build-native|cuda-toolchain|run|toolchain)\.mjs$/,
 ]

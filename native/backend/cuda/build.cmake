@@ -88,8 +88,8 @@ target_include_directories(foretoken_cuda SYSTEM PRIVATE ${FORETOKEN_CUDART_INCL
 target_link_libraries(foretoken_cuda PRIVATE ${FORETOKEN_CUDART_STATIC} Threads::Threads ${CMAKE_DL_LIBS} rt)
 target_link_options(foretoken_cuda PRIVATE
   -static-libstdc++ -s LINKER:-z,defs LINKER:--gc-sections LINKER:--exclude-libs,ALL
-  LINKER:--version-script=${cuda_dir}/library/exports.map)
-set_target_properties(foretoken_cuda PROPERTIES LINK_DEPENDS ${cuda_dir}/library/exports.map)
+  LINKER:--version-script=${cuda_dir}/library/exports.ld)
+set_target_properties(foretoken_cuda PROPERTIES LINK_DEPENDS ${cuda_dir}/library/exports.ld)
 set(cuda_folder ${FORETOKEN_OUTPUT})
 if(NOT cuda_folder)
   set(cuda_folder ${CMAKE_SOURCE_DIR}/build/Release)

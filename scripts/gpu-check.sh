@@ -180,6 +180,11 @@ if [ $dry = no ]; then
 fi
 part engine-small 90 "$build/bench/gpu_engine" "${engine[@]}" --shape $small
 part engine-large 150 "$build/bench/gpu_engine" "${engine[@]}" --shape $large
+# Node where it is given, with what set-up builds: the package's own self-test on the device.
+if command -v node > /dev/null && [ -f dist/cli/main.js ] && [ -f build/Release/foretoken.node ]; then
+  if [ $rehearse = yes ]; then part node 60 node dist/cli/main.js doctor --device cpu
+  else part node 60 env "FORETOKEN_CUDA_LIBRARY=$library" node dist/cli/main.js doctor --device cuda; fi
+fi
 if [ $rehearse = no ]; then
   part engine-small-decode-direct 60 env FORETOKEN_CUDA_GRAPHS=0 "$build/bench/gpu_engine" "${engine[@]}" --shape $small --part decode
   if [ "$capability" = 9.0 ]; then

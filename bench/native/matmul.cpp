@@ -121,6 +121,17 @@ __attribute__((target("avx512f,avx512bf16"))) void peak_avx512_bf16() {
   for (auto& sum : sums) asm volatile("" :: "v"(sum));
 }
 
+__attribute__((target("amx-tile,amx-bf16"))) void peak_amx() {
+  alignas(64) unsigned char config[64] = {1};
+  for (int tile = 0; tile < 8; ++tile) config[16 + 2 * tile] = 64, config[48 + tile] = 16;
+  asm volatile("ldtilecfg %0" :: "m"(config));
+  for (int step = 0; step < kPeakSteps; ++step) {
+    asm volatile("tdpbf16ps %tmm6, %tmm4, %tmm0\n\ttdpbf16ps %tmm7, %tmm4, %tmm1\n\t"
+                 "tdpbf16ps %tmm6, %tmm5, %tmm2\n\ttdpbf16ps %tmm7, %tmm5, %tmm3");
+  }
+  asm volatile("tilerelease");
+}
+
 __attribute__((target("avx2,fma"))) void peak_avx2() {
   __m256 sums[12], a = _mm256_set1_ps(1.0f), b = _mm256_set1_ps(0.5f);
   for (auto& sum : sums) sum = _mm256_setzero_ps();
@@ -139,8 +150,9 @@ double measure_peak([[maybe_unused]] ThreadTeam& team, [[maybe_unused]] Isa isa,
   void (*loop)() = nullptr;
   double flops = 0;
   if (isa == Isa::Avx2) loop = peak_avx2, flops = 12.0 * 16 * kPeakSteps;
-  if (isa == Isa::Avx512 || isa == Isa::Avx512Bf16) loop = peak_avx512, flops = kPeakSums * 32.0 * kPeakSteps;
+  if (isa >= Isa::Avx512) loop = peak_avx512, flops = kPeakSums * 32.0 * kPeakSteps;
   if (isa == Isa::Avx512Bf16 && dtype == DType::BFloat16) loop = peak_avx512_bf16, flops *= 2;
+  if (isa == Isa::Amx && dtype == DType::BFloat16) loop = peak_amx, flops = 4 * 16384.0 * kPeakSteps;
   if (loop == nullptr) return 0;
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {

@@ -1,6 +1,13 @@
 #include "backend/cpu/isa.h"
 
 #include <cstdlib>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "core/error.h"
 
@@ -18,6 +25,22 @@ std::string names(bool available_only) {
   return text;
 }
 
+#if defined(__x86_64__)
+/// Whether the processor has AMX's tiles with bfloat16, and the system lets this process use them: their 8 KiB of state
+/// are saved only for processes that have asked (Linux 5.16 and later, Documentation/arch/x86/xstate.rst).
+bool amx_permitted() {
+#if defined(__linux__)
+  constexpr unsigned kTile = 1u << 24, kBfloat16 = 1u << 22;   // CPUID leaf 7, EDX
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kTile) == 0 || (edx & kBfloat16) == 0) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;   // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
 }  // namespace
 
 const char* name_of(Isa isa) {
@@ -26,6 +49,7 @@ const char* name_of(Isa isa) {
     case Isa::Avx2: return "avx2";
     case Isa::Avx512: return "avx512";
     case Isa::Avx512Bf16: return "avx512-bf16";
+    case Isa::Amx: return "amx";
   }
   return "?";
 }
@@ -46,14 +70,17 @@ bool isa_available(Isa isa) {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (isa == Isa::Avx2) return avx2;
   if (isa == Isa::Avx512) return avx512;
-  return avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  if (isa == Isa::Avx512Bf16) return avx512_bf16;
+  static const bool amx = avx512_bf16 && amx_permitted();
+  return amx;
 #else
   return false;
 #endif
 }
 
 Isa best_isa() {
-  for (const Isa isa : {Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2}) {
+  for (const Isa isa : {Isa::Amx, Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2}) {
     if (isa_available(isa)) return isa;
   }
   return Isa::Portable;

@@ -11,11 +11,12 @@ enum class Isa : std::uint8_t {
   Avx2,        // AVX2 with FMA
   Avx512,      // AVX-512 F, BW, DQ, VL
   Avx512Bf16,  // the same with BF16's pairwise dot product
+  Amx,         // the same with tile registers for products of bfloat16
 };
 
-inline constexpr Isa kAllIsas[] = {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16};
+inline constexpr Isa kAllIsas[] = {Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx};
 
-/// "portable", "avx2", "avx512" or "avx512-bf16".
+/// "portable", "avx2", "avx512", "avx512-bf16" or "amx".
 const char* name_of(Isa isa);
 
 /// The instruction set of that name; throws InvalidArgument with the list of names.

@@ -65,6 +65,7 @@ const Matmul& matmul_for(Isa isa) {
     case Isa::Avx2: return kMatmulAvx2;
     case Isa::Avx512: return kMatmulAvx512;
     case Isa::Avx512Bf16: return kMatmulAvx512Bf16;
+    case Isa::Amx: return kMatmulAmx;
 #endif
     default: return kMatmulPortable;
   }
@@ -72,8 +73,8 @@ const Matmul& matmul_for(Isa isa) {
 
 std::size_t PackedMatrix::bytes_for(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n) {
   invariant(k >= 0 && n >= 0, "a packed matrix has no negative side");
-  const std::int64_t columns = round_up(n, kernels_for(matmul, dtype).panel_columns);
-  return static_cast<std::size_t>(units_of(dtype, k) * kUnitBytes * columns);
+  const MatmulKernels& kernels = kernels_for(matmul, dtype);
+  return static_cast<std::size_t>(panel_units(kernels, dtype, k) * kUnitBytes * round_up(n, kernels.panel_columns));
 }
 
 PackedMatrix::PackedMatrix(const Matmul& matmul, DType dtype, std::int64_t k, std::int64_t n)
@@ -104,7 +105,7 @@ void pack(ThreadTeam& team, PackedMatrix& into, const MatrixView& source, bool t
     job.column_begin = task / k_parts * column_step;
     job.column_end = std::min(into.n(), job.column_begin + column_step);
     job.width = width;
-    job.panel_bytes = units_of(into.dtype(), k) * width * kUnitBytes;
+    job.panel_bytes = panel_units(kernels, into.dtype(), k) * width * kUnitBytes;
     job.into = reinterpret_cast<char*>(into.data()) + job.column_begin / width * job.panel_bytes;
     kernels.pack(job);
   });
@@ -121,7 +122,8 @@ void multiply(ThreadTeam& team, const MatrixView& a, std::int64_t rows, const Pa
   block.a_row_bytes = a.stride * static_cast<std::int64_t>(size_of(a.dtype));
   block.a_half_unit = a.dtype == DType::BFloat16 && b.k() % 2 != 0;
   block.b = reinterpret_cast<const char*>(b.data());
-  block.units = block.panel_units = units_of(b.dtype(), b.k());
+  block.units = units_of(b.dtype(), b.k());
+  block.panel_units = panel_units(kernels, b.dtype(), b.k());
   block.bias = epilogue.bias;
   block.residual = epilogue.residual;
   block.residual_stride = epilogue.residual_stride;

@@ -11,8 +11,9 @@
 namespace foretoken::cpu {
 
 // The matrix product of the CPU backend. Every output element is one chain of additions over k, in order, one k at a
-// time (float32; bfloat16 widened) or one pair of k at a time (bfloat16 on AVX512-BF16), so its bits depend on the
-// instruction set and on its own row and column only: not on the number of rows, their position, strides, or threads.
+// time (float32; bfloat16 widened), one pair of k (bfloat16 on AVX512-BF16) or 32 (on AMX, which adds the even and the
+// odd ones up apart), so its bits depend on the instruction set and on its own row and column only: not on the number of
+// rows, their position, strides, or threads.
 
 /// The kernels of one instruction set.
 struct Matmul;
@@ -105,9 +106,12 @@ class GradientWorkspace {
   AlignedMemory memory_;
 };
 
+/// The tokens that one instruction adds up: 1 of float32; 2 of bfloat16, 32 on AMX.
+std::int64_t tokens_of_a_step(const Matmul& matmul, DType dtype);
+
 /// dw (O, I) += dyᵀ · x for dy (N, O) and x (N, I) of one dtype: each element's chain starts from what dw holds and
-/// goes through the N tokens in order (bfloat16 on AVX512-BF16: pairs of tokens), so N tokens in one call or (cut at
-/// an even token) in several give the same bits.
+/// goes through the N tokens in order, `tokens_of_a_step` at a time, so N tokens in one call or (cut at a multiple of
+/// those) in several give the same bits.
 void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace& workspace, const MatrixView& dy,
                        const MatrixView& x, std::int64_t tokens, std::int64_t outputs, std::int64_t inputs, float* dw,
                        std::int64_t dw_stride);

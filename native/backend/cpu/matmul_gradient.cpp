@@ -7,7 +7,7 @@ namespace foretoken::cpu {
 
 namespace {
 
-// Tokens that are rearranged at a time; even, so that no pair is cut.
+// Tokens that are rearranged at a time; a multiple of what an instruction sums up.
 constexpr std::int64_t kTokens = 512;
 // What a thread holds of each operand, rearranged: inputs once for all outputs, outputs for these inputs. The latter
 // stay in the second-level cache.
@@ -48,9 +48,9 @@ Range part_of(std::int64_t count, std::int64_t grain, std::int64_t index, std::i
   return {grains * index / parts * grain, std::min(count, grains * (index + 1) / parts * grain)};
 }
 
-/// Columns of tokens' rows, rearranged into panels of `width`.
-void pack_columns(const MatmulKernels& kernels, const MatrixView& source, Range tokens, Range columns,
-                  std::int64_t width, char* into) {
+/// Columns of tokens' rows, rearranged by `pack` into panels of `width`.
+void pack_columns(const MatmulKernels& kernels, void (*pack)(const PackJob&), const MatrixView& source, Range tokens,
+                  Range columns, std::int64_t width, char* into) {
   PackJob job;
   job.source = static_cast<const char*>(source.data) +
                tokens.begin * source.stride * static_cast<std::int64_t>(size_of(source.dtype));
@@ -60,9 +60,9 @@ void pack_columns(const MatmulKernels& kernels, const MatrixView& source, Range 
   job.column_begin = columns.begin;
   job.column_end = columns.end;
   job.width = width;
-  job.panel_bytes = units_of(source.dtype, job.k_end) * width * kUnitBytes;
+  job.panel_bytes = panel_units(kernels, source.dtype, job.k_end) * width * kUnitBytes;
   job.into = into;
-  kernels.pack(job);
+  pack(job);
 }
 
 }  // namespace
@@ -76,6 +76,10 @@ void GradientWorkspace::reserve(std::size_t bytes) {
   if (bytes <= memory_.bytes()) return;
   memory_ = AlignedMemory();   // not both at a time
   memory_ = AlignedMemory(bytes);
+}
+
+std::int64_t tokens_of_a_step(const Matmul& matmul, DType dtype) {
+  return kernels_for(matmul, dtype).step_units * (dtype == DType::BFloat16 ? 2 : 1);
 }
 
 void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace& workspace, const MatrixView& dy,
@@ -101,17 +105,18 @@ void multiply_gradient(ThreadTeam& team, const Matmul& matmul, GradientWorkspace
       const Range some_tokens{token, std::min(tokens, token + kTokens)};
       for (std::int64_t input = my_inputs.begin; input < my_inputs.end; input += blocks.inputs_at_once) {
         const Range some_inputs{input, std::min(my_inputs.end, input + blocks.inputs_at_once)};
-        pack_columns(kernels, x, some_tokens, some_inputs, kernels.panel_columns, right);
+        pack_columns(kernels, kernels.pack, x, some_tokens, some_inputs, kernels.panel_columns, right);
         for (std::int64_t output = my_outputs.begin; output < my_outputs.end; output += blocks.outputs_at_once) {
           const Range some_outputs{output, std::min(my_outputs.end, output + blocks.outputs_at_once)};
-          pack_columns(kernels, dy, some_tokens, some_outputs, kernels.group_rows, left);
+          pack_columns(kernels, kernels.pack_left, dy, some_tokens, some_outputs, kernels.group_rows, left);
           Block block;
-          block.units = block.panel_units = units_of(x.dtype, some_tokens.end - some_tokens.begin);
+          block.units = units_of(x.dtype, some_tokens.end - some_tokens.begin);
+          block.panel_units = panel_units(kernels, x.dtype, some_tokens.end - some_tokens.begin);
           block.a = left;
           block.a_row_bytes = kUnitBytes;
           block.a_unit_bytes = kernels.group_rows * kUnitBytes;
           block.a_group_rows = kernels.group_rows;
-          block.a_group_bytes = block.units * block.a_unit_bytes;
+          block.a_group_bytes = block.panel_units * block.a_unit_bytes;
           block.b = right;
           block.row_end = some_outputs.end - some_outputs.begin;
           block.column_end = some_inputs.end - some_inputs.begin;

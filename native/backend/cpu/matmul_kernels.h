@@ -56,8 +56,10 @@ struct MatmulKernels {
   int tile_rows;
   int panel_columns;
   int group_rows;
+  int step_units;                      // that one instruction sums up; a panel's units are a multiple, zeros beyond K
   void (*multiply)(const Block&);
-  void (*pack)(const PackJob&);
+  void (*pack)(const PackJob&);        // panels of a right operand
+  void (*pack_left)(const PackJob&);   // groups of a left one's rows, as columns of the source
 };
 
 struct Matmul {
@@ -71,6 +73,7 @@ extern const Matmul kMatmulPortable;
 extern const Matmul kMatmulAvx2;
 extern const Matmul kMatmulAvx512;
 extern const Matmul kMatmulAvx512Bf16;
+extern const Matmul kMatmulAmx;
 #endif
 
 }  // namespace foretoken::cpu

@@ -122,6 +122,23 @@ FORETOKEN_INLINE typename Product::Words load_units(const PackJob& job, int64_t 
   return even | shuffle<Product>(first, second, every_second<Product>(1)) << 16;
 }
 
+/// Rows become columns. Each round puts a row beside the one half the square away: log₂(lanes) rounds do it.
+template <typename Product>
+FORETOKEN_INLINE void transpose_square(typename Product::Words* square) {
+  constexpr int lanes = Product::lanes;
+#pragma GCC unroll 4
+  for (int round = 1; round < lanes; round *= 2) {
+    typename Product::Words next[lanes];
+#pragma GCC unroll 8
+    for (int c = 0; c < lanes / 2; ++c) {
+      next[2 * c] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(0));
+      next[2 * c + 1] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(lanes / 2));
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < lanes; ++c) square[c] = next[c];
+  }
+}
+
 /// Element (k, n) is source[n * stride + k]: squares of `lanes` columns by `lanes` units are transposed in registers.
 template <typename Product, bool from_bfloat16>
 void pack_columns(const PackJob& job) {
@@ -135,18 +152,7 @@ void pack_columns(const PackJob& job) {
       Words square[lanes];
 #pragma GCC unroll 16
       for (int c = 0; c < lanes; ++c) square[c] = load_units<Product, from_bfloat16>(job, k, column + c);
-      // Each round puts a column beside the one half the square away: log₂(lanes) rounds make rows of columns.
-#pragma GCC unroll 4
-      for (int round = 1; round < lanes; round *= 2) {
-        Words next[lanes];
-#pragma GCC unroll 8
-        for (int c = 0; c < lanes / 2; ++c) {
-          next[2 * c] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(0));
-          next[2 * c + 1] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(lanes / 2));
-        }
-#pragma GCC unroll 16
-        for (int c = 0; c < lanes; ++c) square[c] = next[c];
-      }
+      transpose_square<Product>(square);
       const int64_t units = (job.k_end - k + per_unit - 1) / per_unit;
 #pragma GCC unroll 16
       for (int u = 0; u < lanes; ++u, into += unit_bytes) {

@@ -22,4 +22,9 @@ inline const MatmulKernels& kernels_for(const Matmul& matmul, DType dtype) {
   return matmul.bfloat16;
 }
 
+/// The units of a panel, or of a packed group of rows, that holds k elements of each.
+inline std::int64_t panel_units(const MatmulKernels& kernels, DType dtype, std::int64_t k) {
+  return round_up(units_of(dtype, k), kernels.step_units);
+}
+
 }  // namespace foretoken::cpu

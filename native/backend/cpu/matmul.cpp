@@ -9,11 +9,12 @@ namespace foretoken::cpu {
 
 namespace {
 
-// Below it, handing work to another thread takes longer than the work.
-constexpr std::int64_t kStepsWorthSharing = 4000;
+// Work is counted in bytes of panels, again for every `share_rows` rows. Below it, handing work to another thread takes
+// longer than the work.
+constexpr std::int64_t kWorkWorthSharing = 256'000;
 // A task is long enough not to notice that it is handed out, and of panels enough for tasks to be about equal; there
 // are many, so that a thread which the system holds up delays the rest little.
-constexpr std::int64_t kStepsOfATask = 30000, kPanelsOfATask = 4, kTasksPerThread = 8;
+constexpr std::int64_t kWorkOfATask = 1'920'000, kPanelsOfATask = 4, kTasksPerThread = 8;
 // Rows of a task, which all its panels are multiplied with, stay in the last-level cache.
 constexpr std::int64_t kRowBytesOfATask = 2 << 20;
 // A panel that several threads load should serve so many tiles of rows on each; fewer while all panels are cached.
@@ -28,10 +29,10 @@ void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const 
   const std::int64_t threads = team.size();
   const std::int64_t tiles = divide_up(rows, kernels.tile_rows), panels = divide_up(columns, kernels.panel_columns);
   if (tiles == 0 || panels == 0) return;
-  // In steps of one unit by one panel; a step of few rows waits for its panel rather than for the multipliers.
-  const std::int64_t steps = std::max<std::int64_t>(whole.units, 1) * panels * std::max<std::int64_t>(rows, 3);
+  const std::int64_t panel_bytes = std::max<std::int64_t>(whole.units, 1) * kUnitBytes * kernels.panel_columns;
+  const std::int64_t work = panel_bytes * panels * std::max<std::int64_t>(rows, kernels.share_rows) / kernels.share_rows;
   std::int64_t row_parts = 1, column_parts = 1;
-  if (steps >= kStepsWorthSharing) {
+  if (work >= kWorkWorthSharing) {
     // By rows, if that leaves each thread enough of them: then all have equal shares. What is left, by columns.
     const bool cached = whole.units * kUnitBytes * columns <= kCachedPanelBytes;
     row_parts = std::clamp<std::int64_t>(tiles / (cached ? kTilesWorthACachedPanel : kTilesWorthAPanel), 1, threads);
@@ -41,7 +42,7 @@ void multiply_in_parallel(ThreadTeam& team, const MatmulKernels& kernels, const 
       row_parts *= std::max<std::int64_t>(row_bytes / kRowBytesOfATask, 1);
     }
     const std::int64_t tasks = row_parts * column_parts;
-    const std::int64_t finer = std::min({steps / (tasks * kStepsOfATask), panels / (column_parts * kPanelsOfATask),
+    const std::int64_t finer = std::min({work / (tasks * kWorkOfATask), panels / (column_parts * kPanelsOfATask),
                                          threads * kTasksPerThread / tasks});
     column_parts = std::min(column_parts * std::max<std::int64_t>(finer, 1), panels);
   }

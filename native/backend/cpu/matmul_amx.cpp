@@ -19,6 +19,9 @@ constexpr int64_t kStepsOfAPart = 8;
 // Rows whose left operand stays in the second-level cache while panels pass by; of them, some have sums that wait in
 // memory while the parts of a long panel pass by.
 constexpr int64_t kRowBytes = 768 << 10, kWaitingRows = 256;
+// Rows of a tile are multiplied at the cost of one; that of loading a panel from memory is between one tile's and two's.
+// Fewer, so that tasks are short: two threads of one core may run at half the speed of one that has a core for itself.
+constexpr int kShareRows = 8;
 // How far ahead of its use a panel is asked for when few rows stream through all of them.
 constexpr int64_t kAheadBytes = 8192;
 
@@ -71,6 +74,7 @@ struct Part {
   float* sums;
   int64_t sums_stride;
   int64_t ahead_bytes;         // of the right operand, what is asked for meanwhile; 0: nothing
+  const float* next_start;     // where the next tile's sums start from, asked for meanwhile; null: nothing
 };
 
 /// Sums of a tile that have left the registers and wait for their epilogue, which goes on row by row while the next tile
@@ -176,8 +180,17 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
     }
   };
   const int rows_of_a_step = part.steps > 0 ? static_cast<int>((waiting.rows() + part.steps - 1) / part.steps) : 0;
+  const char* next_start = reinterpret_cast<const char*>(part.next_start);
   for (int64_t i = 0; i < part.steps; ++i) {
     waiting.finish(rows_of_a_step);
+    if (next_start != nullptr) {
+      constexpr int rows_of_a_step = 2 * kAmxRows / kStepsOfAPart;
+#pragma GCC unroll 8
+      for (int r = 0; r < rows_of_a_step; ++r, next_start += part.start_stride * 4) {
+        __builtin_prefetch(next_start, 1);
+        __builtin_prefetch(next_start + kAmxRowBytes, 1);
+      }
+    }
     step(left[0].at, left[1].at, left[0].row_bytes);
     if (ahead != 0) {
 #pragma GCC unroll 32
@@ -239,7 +252,7 @@ FORETOKEN_INLINE void multiply_few_rows(const Block& block, int64_t row, int row
   constexpr int most = 4 / row_tiles;
   const int64_t steps = block.units / kAmxUnits;
   Waiting waiting(block);
-  Part part = {0, steps, block.units % kAmxUnits != 0, nullptr, block.start_stride, true, nullptr, 0, kAheadBytes};
+  Part part = {0, steps, block.units % kAmxUnits != 0, nullptr, block.start_stride, true, nullptr, 0, kAheadBytes, nullptr};
   for (int64_t column = block.column_begin; column < block.column_end; column += most * kAmxColumns) {
     const int64_t left = block.column_end - column, columns = left < most * kAmxColumns ? left : most * kAmxColumns;
     part.start = moved(block.start, row * block.start_stride + column);
@@ -268,6 +281,11 @@ __attribute__((noinline)) void multiply_panel(const Block& block, TileRows& tile
         const int64_t rows_left = some_end - row;
         const int rows = static_cast<int>(rows_left < 2 * kAmxRows ? rows_left : 2 * kAmxRows);
         part.sums = partial + (row - some) * kPanelColumns;
+        part.next_start = nullptr;
+        if (index == 0 && block.start != nullptr) {
+          part.next_start = rows_left > 2 * kAmxRows ? block.start + (row + 2 * kAmxRows) * block.start_stride + column
+                                                     : block.start + some * block.start_stride + column + kPanelColumns;
+        }
         part.start = index == 0 ? moved(block.start, row * block.start_stride + column) : part.sums;
         if (rows > kAmxRows) {
           tile_rows.set(kAmxRows, rows - kAmxRows);
@@ -341,6 +359,6 @@ void pack_left(const PackJob& job) {
 }  // namespace
 
 const Matmul kMatmulAmx = {Isa::Amx, kernels_of<Float32<Vectors512>>(),
-                           {2 * kAmxRows, kPanelColumns, kAmxRows, kAmxUnits, multiply_block_amx, pack_right, pack_left}};
+                           {2 * kAmxRows, kPanelColumns, kAmxRows, kShareRows, kAmxUnits, multiply_block_amx, pack_right, pack_left}};
 
 }  // namespace foretoken::cpu

@@ -56,6 +56,7 @@ struct MatmulKernels {
   int tile_rows;
   int panel_columns;
   int group_rows;
+  int share_rows;                      // that are about as much work as loading the panel, when work is shared out
   int step_units;                      // that one instruction sums up; a panel's units are a multiple, zeros beyond K
   void (*multiply)(const Block&);
   void (*pack)(const PackJob&);        // panels of a right operand

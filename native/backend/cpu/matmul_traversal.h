@@ -157,7 +157,7 @@ template <typename Product>
 constexpr MatmulKernels kernels_of() {
   static_assert(Product::tile_rows <= 8 && Product::panel_vectors <= 3);
   static_assert(Product::group_rows % Product::tile_rows == 0 && Product::group_rows % Product::lanes == 0);
-  return {Product::tile_rows, Product::panel_vectors * Product::lanes, Product::group_rows, 1,
+  return {Product::tile_rows, Product::panel_vectors * Product::lanes, Product::group_rows, 3, 1,
           multiply_block<Product>, pack_block<Product>, pack_block<Product>};
 }
 

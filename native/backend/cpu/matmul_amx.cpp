@@ -21,9 +21,7 @@ constexpr int64_t kStepsOfAPart = 8;
 constexpr int64_t kRowBytes = 768 << 10, kWaitingRows = 256;
 // Rows of a tile are multiplied at the cost of one; that of loading a panel from memory is between one tile's and two's.
 // Fewer, so that tasks are short: two threads of one core may run at half the speed of one that has a core for itself.
-constexpr int kShareRows = 8;
-// How far ahead of its use a panel is asked for when few rows stream through all of them.
-constexpr int64_t kAheadBytes = 8192;
+constexpr int kShareRows = 2;
 
 /// Where a tile of the left operand begins, and how to go on from it.
 struct Left {
@@ -73,7 +71,6 @@ struct Part {
   bool last;                   // then the epilogue, into the block's output; else the sums, to `sums`
   float* sums;
   int64_t sums_stride;
-  int64_t ahead_bytes;         // of the right operand, what is asked for meanwhile; 0: nothing
   const float* next_start;     // where the next tile's sums start from, asked for meanwhile; null: nothing
 };
 
@@ -153,7 +150,6 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
   if constexpr (row_tiles > 1) left[1] = left_of(block, row + kAmxRows, part.first_step);
   const int64_t panel_bytes = block.panel_units * kPanelRowBytes;
   const char* right = block.b + column / kPanelColumns * panel_bytes + part.first_step * kPanelStepBytes;
-  const int64_t ahead = part.ahead_bytes;
   const auto step = [&](const char* left0, const char* left1, int64_t left_stride) __attribute__((always_inline)) {
     const auto at = [&](int j) __attribute__((always_inline)) {
       return right + j / 2 * panel_bytes + j % 2 * kAmxRowBytes;
@@ -192,13 +188,6 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
       }
     }
     step(left[0].at, left[1].at, left[0].row_bytes);
-    if (ahead != 0) {
-#pragma GCC unroll 32
-      for (int line = 0; line < 2 * kAmxUnits; ++line) {
-        __builtin_prefetch(right + ahead + line * 64, 0, 2);
-        if constexpr (column_tiles > 2) __builtin_prefetch(right + ahead + panel_bytes + line * 64, 0, 2);
-      }
-    }
     left[0].at += left[0].step_bytes;
     left[1].at += left[0].step_bytes;
     right += kPanelStepBytes;
@@ -252,7 +241,7 @@ FORETOKEN_INLINE void multiply_few_rows(const Block& block, int64_t row, int row
   constexpr int most = 4 / row_tiles;
   const int64_t steps = block.units / kAmxUnits;
   Waiting waiting(block);
-  Part part = {0, steps, block.units % kAmxUnits != 0, nullptr, block.start_stride, true, nullptr, 0, kAheadBytes, nullptr};
+  Part part = {0, steps, block.units % kAmxUnits != 0, nullptr, block.start_stride, true, nullptr, 0, nullptr};
   for (int64_t column = block.column_begin; column < block.column_end; column += most * kAmxColumns) {
     const int64_t left = block.column_end - column, columns = left < most * kAmxColumns ? left : most * kAmxColumns;
     part.start = moved(block.start, row * block.start_stride + column);
@@ -276,7 +265,6 @@ __attribute__((noinline)) void multiply_panel(const Block& block, TileRows& tile
       part.rest = part.last && block.units % kAmxUnits != 0;
       part.start_stride = index == 0 ? block.start_stride : kPanelColumns;
       part.sums_stride = kPanelColumns;
-      part.ahead_bytes = 0;
       for (int64_t row = some; row < some_end; row += 2 * kAmxRows) {
         const int64_t rows_left = some_end - row;
         const int rows = static_cast<int>(rows_left < 2 * kAmxRows ? rows_left : 2 * kAmxRows);

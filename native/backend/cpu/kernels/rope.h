@@ -58,10 +58,22 @@ FORETOKEN_INLINE void rope_head_backward(const float* dy, const T* x, const floa
 template <typename T>
 FORETOKEN_INLINE void write_lane(const T* key, const T* value, int head_dim, int lane, T* page_of_head) {
   constexpr int unit = kUnit<T>;
-  T* values = page_of_head + head_dim * kLanes + lane / unit * unit * head_dim + lane % unit;
+  T* values = page_of_head + head_dim * kLanes + lane / unit * unit * head_dim;
   for (int d = 0; d < head_dim; d += unit)
     __builtin_memcpy(page_of_head + d * kLanes + lane * unit, key + d, sizeof(Word));
-  for (int d = 0; d < head_dim; ++d) values[d * unit] = value[d];
+  int d = 0;
+#if defined(__AVX512BW__)
+  if constexpr (unit == 2) {
+    // Every second number: the others are a neighbour's, whom another thread may be writing.
+    const __m128i place = _mm_cvtsi32_si128(lane % 2 * 16);
+    const __mmask32 mask = lane % 2 == 0 ? 0x55555555u : 0xaaaaaaaau;
+    for (; d + kLanes <= head_dim; d += kLanes) {
+      const __m512i numbers = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)(value + d)));
+      _mm512_mask_storeu_epi16(values + 2 * d, mask, _mm512_sll_epi32(numbers, place));
+    }
+  }
+#endif
+  for (; d < head_dim; ++d) values[d * unit + lane % unit] = value[d];
 }
 
 template <typename T>

@@ -58,7 +58,7 @@ FORETOKEN_INLINE void for_shared_pages(const AttentionTile& tile, int begin_page
 }
 
 // s_j = scale · q · k_j, m = max s, out = Σ exp(s_j − m) v_j / Σ exp(s_j − m), lse = m + log Σ exp(s_j − m)
-template <typename T>
+template <typename T, typename Products>
 void attention_forward(const AttentionTile& tile) {
   const int D = tile.head_dim, G = tile.heads, queries = tile.rows_count * G;
   const std::int64_t Dp = padded(D);
@@ -73,9 +73,10 @@ void attention_forward(const AttentionTile& tile) {
 
   constexpr int unit = kUnit<T>;
   Word* q = (Word*)tile.scratch;                      // (queries, Dp) of D / unit units
-  float* mixed = tile.scratch + kQueryTile * Dp;      // (queries, Dp)
-  float* scores = mixed + kQueryTile * Dp;            // (queries, width), of positions from begin_page on
-  float reciprocal[kQueryTile];
+  const int rows = queries + Products::rows_beyond;
+  float* mixed = tile.scratch + rows * Dp;            // (queries, Dp)
+  float* scores = mixed + rows * Dp;                  // (queries, width), of positions from begin_page on
+  float reciprocal[kGreatestQueryTile];
 
   // While a piece is computed, the memory of the next one is asked for: pages lie anywhere.
   struct Pages {
@@ -114,14 +115,15 @@ void attention_forward(const AttentionTile& tile) {
     for_vectors(Dp, [&](std::int64_t d, auto lanes) { store(mixed + i * Dp + d, zero(), lanes); });
   }
 
+  const Products products;
   for_pages([&](const SharedPages& piece, const Pages& pages, const Pages& next) {
-    dot(q + piece.begin_row * G * Dp, Dp, (piece.end_row - piece.begin_row) * G, pages.keys, next.keys,
+    products.dot(q + piece.begin_row * G * Dp, Dp, (piece.end_row - piece.begin_row) * G, pages.keys, next.keys,
         piece.end_page - piece.begin_page, D / unit,
         scores + piece.begin_row * G * width + (piece.begin_page - begin_page) * kLanes, width);
   }, first_pages);
 
   // In two passes over all queries, for the processor to work on several of them at a time.
-  float greatest_score[kQueryTile];
+  float greatest_score[kGreatestQueryTile];
   const Vec lowest = broadcast(-__builtin_inff()), scale = broadcast(tile.scale);
   // Calls f(page, edge) for the pages that a position sees; only at an edge there may be positions that it does not.
   const auto for_seen_pages = [&](int first, int last, const auto& f) __attribute__((always_inline)) {
@@ -176,7 +178,7 @@ void attention_forward(const AttentionTile& tile) {
     const Word* weights = (const Word*)(scores + piece.begin_row * G * width) + (begin - begin_page * kLanes) / unit;
     const Mixture<T> mixture = {weights, width, 1, pages.values, next.values, D,
                                 from > begin ? from - begin : 0, (to < end - 1 ? to + 1 : end) - begin};
-    mix(mixture, (piece.end_row - piece.begin_row) * G, D, mixed + piece.begin_row * G * Dp, Dp);
+    products.mix(mixture, (piece.end_row - piece.begin_row) * G, D, mixed + piece.begin_row * G * Dp, Dp);
   }, first_pages);
 
   for (int i = 0; i < queries; ++i) {

@@ -10,17 +10,17 @@ std::int64_t padded(std::int64_t count) { return (count + kPagePositions - 1) / 
 
 }  // namespace
 
-std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim) {
-  return kQueryTile * (2 * padded(head_dim) + padded(longest_path) + kPagePositions);
+std::int64_t attention_forward_scratch(const Kernels& kernels, std::int64_t longest_path, int head_dim) {
+  return (kernels.query_tile + kernels.rows_beyond) * (2 * padded(head_dim) + padded(longest_path) + kPagePositions);
 }
 
 std::int64_t attention_path_floats(std::int64_t longest_path, int head_dim) {
   return 2 * (padded(longest_path) + kPagePositions) * padded(head_dim);
 }
 
-std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim) {
+std::int64_t attention_backward_scratch(const Kernels& kernels, std::int64_t longest_path, int head_dim) {
   return 3 * (padded(longest_path) + kPagePositions) * padded(head_dim) +
-         kGradientTile * (3 * padded(head_dim) + 2 * 4 * kPagePositions);
+         kernels.gradient_tile * (3 * padded(head_dim) + (1 + 2 * 4) * kPagePositions);
 }
 
 std::size_t CpuBackend::page_bytes(const AttentionShape& shape) const {
@@ -51,12 +51,13 @@ void CpuBackend::attention_forward(View q, const void* pages, const PagedPaths& 
   // Tasks: some rows, and some of the query heads of one kv head. Neighbouring rows share the loads of common pages;
   // a small batch is cut finer so that every thread has work.
   const int group = shape.heads / shape.kv_heads;
-  const int heads_at_once = std::min(group, kQueryTile), head_pieces = (group + heads_at_once - 1) / heads_at_once;
-  std::int64_t rows_at_once = kQueryTile / heads_at_once;
+  const int heads_at_once = std::min(group, kernels_.query_tile);
+  const int head_pieces = (group + heads_at_once - 1) / heads_at_once;
+  std::int64_t rows_at_once = kernels_.query_tile / heads_at_once;
   const auto tiles = [&] { return (rows + rows_at_once - 1) / rows_at_once; };
   while (rows_at_once > 1 && tiles() * shape.kv_heads * head_pieces < 3 * team_.size()) rows_at_once /= 2;
 
-  const std::int64_t floats = attention_forward_scratch(paths.longest_path, shape.head_dim);
+  const std::int64_t floats = attention_forward_scratch(kernels_, paths.longest_path, shape.head_dim);
   float* memory = scratch(team_.size(), floats);
   const std::int64_t head_tasks = static_cast<std::int64_t>(shape.kv_heads) * head_pieces;
   team_.parallel_for(tiles() * head_tasks, [&](std::int64_t task, int worker) {
@@ -133,7 +134,7 @@ void CpuBackend::attention_backward(View q, View k, View v, View out, View dout,
   const bool by_trees = paths.trees_count * heads >= 4 * threads || threads == 1;
   const std::int64_t at_once = by_trees ? threads : attention_paths_at_once(threads);  // shares that are held
   const std::int64_t path_floats = attention_path_floats(paths.longest_path, shape.head_dim);
-  const std::int64_t floats = attention_backward_scratch(paths.longest_path, shape.head_dim);
+  const std::int64_t floats = attention_backward_scratch(kernels_, paths.longest_path, shape.head_dim);
   float* shares = scratch(1, at_once * path_floats + threads * floats);
   float* memory = shares + at_once * path_floats;
   const auto piece_of = [&](std::int64_t index, std::int64_t head, std::int64_t share) {

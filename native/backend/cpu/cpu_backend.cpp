@@ -9,7 +9,8 @@ namespace cpu {
 
 const Kernels& kernels_for(Isa isa, bool bfloat16) {
 #if defined(__x86_64__)
-  if (isa == Isa::Amx || isa == Isa::Avx512Bf16) return kernels_avx512_bf16(bfloat16);
+  if (isa == Isa::Amx) return kernels_amx(bfloat16);
+  if (isa == Isa::Avx512Bf16) return kernels_avx512_bf16(bfloat16);
   if (isa == Isa::Avx512) return kernels_avx512(bfloat16);
   if (isa == Isa::Avx2) return kernels_avx2(bfloat16);
 #endif

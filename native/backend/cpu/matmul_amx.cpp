@@ -337,7 +337,7 @@ void pack_left(const PackJob& job) {
       PairedBFloat16::Words square[kAmxUnits];
 #pragma GCC unroll 16
       for (int u = 0; u < kAmxUnits; ++u) square[u] = load<PairedBFloat16::Words>(tile + u * kAmxRowBytes);
-      transpose_square<PairedBFloat16>(square);
+      transpose_square(square);
 #pragma GCC unroll 16
       for (int r = 0; r < kAmxRows; ++r) store(tile + r * kAmxRowBytes, square[r]);
     }

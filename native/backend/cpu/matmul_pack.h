@@ -3,6 +3,7 @@
 // Rearranging a row-major matrix into panels of units, in the vectors of each instruction set.
 
 #include "backend/cpu/matmul_tile.h"
+#include "backend/cpu/transpose.h"
 
 namespace foretoken::cpu {
 namespace {
@@ -73,39 +74,6 @@ void pack_rows(const PackJob& job) {
   }
 }
 
-/// The elements of two vectors side by side that `mask` names.
-template <typename Product>
-FORETOKEN_INLINE auto shuffle(typename Product::Words a, typename Product::Words b, typename Product::Words mask) {
-#if defined(__clang__)
-  typename Product::Words result;
-#pragma unroll
-  for (int lane = 0; lane < Product::lanes; ++lane) {
-    result[lane] = mask[lane] < Product::lanes ? a[mask[lane]] : b[mask[lane] - Product::lanes];
-  }
-  return result;
-#else
-  return __builtin_shuffle(a, b, mask);
-#endif
-}
-
-/// Masks: every second element from `first` on; or elements from `first` on of each vector in turns.
-template <typename Product>
-FORETOKEN_INLINE typename Product::Words every_second(int first) {
-  typename Product::Words mask;
-#pragma GCC unroll 16
-  for (int lane = 0; lane < Product::lanes; ++lane) mask[lane] = static_cast<uint32_t>(first + 2 * lane);
-  return mask;
-}
-template <typename Product>
-FORETOKEN_INLINE typename Product::Words in_turns(int first) {
-  typename Product::Words mask;
-#pragma GCC unroll 16
-  for (int lane = 0; lane < Product::lanes; ++lane) {
-    mask[lane] = static_cast<uint32_t>(first + lane / 2 + lane % 2 * Product::lanes);
-  }
-  return mask;
-}
-
 /// `lanes` units of one column from k on, contiguous in the source; those from k_end on are zero.
 template <typename Product, bool from_bfloat16>
 FORETOKEN_INLINE typename Product::Words load_units(const PackJob& job, int64_t k, int64_t column) {
@@ -118,25 +86,9 @@ FORETOKEN_INLINE typename Product::Words load_units(const PackJob& job, int64_t 
   }
   const auto first = load_elements<Product, from_bfloat16>(job.source, index, count);
   const auto second = load_elements<Product, from_bfloat16>(job.source, index + lanes, count - lanes);
-  const auto even = shuffle<Product>(first, second, every_second<Product>(0));
-  return even | shuffle<Product>(first, second, every_second<Product>(1)) << 16;
-}
-
-/// Rows become columns. Each round puts a row beside the one half the square away: log₂(lanes) rounds do it.
-template <typename Product>
-FORETOKEN_INLINE void transpose_square(typename Product::Words* square) {
-  constexpr int lanes = Product::lanes;
-#pragma GCC unroll 4
-  for (int round = 1; round < lanes; round *= 2) {
-    typename Product::Words next[lanes];
-#pragma GCC unroll 8
-    for (int c = 0; c < lanes / 2; ++c) {
-      next[2 * c] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(0));
-      next[2 * c + 1] = shuffle<Product>(square[c], square[c + lanes / 2], in_turns<Product>(lanes / 2));
-    }
-#pragma GCC unroll 16
-    for (int c = 0; c < lanes; ++c) square[c] = next[c];
-  }
+  using Words = typename Product::Words;
+  const Words even = shuffle(first, second, every_second<Words>(0));
+  return even | shuffle(first, second, every_second<Words>(1)) << 16;
 }
 
 /// Element (k, n) is source[n * stride + k]: squares of `lanes` columns by `lanes` units are transposed in registers.
@@ -152,7 +104,7 @@ void pack_columns(const PackJob& job) {
       Words square[lanes];
 #pragma GCC unroll 16
       for (int c = 0; c < lanes; ++c) square[c] = load_units<Product, from_bfloat16>(job, k, column + c);
-      transpose_square<Product>(square);
+      transpose_square(square);
       const int64_t units = (job.k_end - k + per_unit - 1) / per_unit;
 #pragma GCC unroll 16
       for (int u = 0; u < lanes; ++u, into += unit_bytes) {

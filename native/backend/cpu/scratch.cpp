@@ -17,13 +17,14 @@ std::size_t CpuBackend::scratch_bytes_for(const PassExtent& pass) const {
   const AttentionShape& shape = pass.attention;
   const std::int64_t threads = team_.size(), D = shape.head_dim, C = pass.hidden, F = pass.feed_forward, V = pass.vocabulary;
   const std::int64_t q_cols = shape.heads * D, kv_cols = shape.kv_heads * D;
-  std::int64_t floats = threads * std::max({C, kv_cols, attention_forward_scratch(pass.longest_path, static_cast<int>(D))});
+  const std::int64_t attention = attention_forward_scratch(kernels_, pass.longest_path, static_cast<int>(D));
+  std::int64_t floats = threads * std::max({C, kv_cols, attention});
   std::size_t others = grown_bytes<QueryRow>(pass.rows);
   if (pass.sampling) floats = std::max(floats, threads * sample_scratch(V));
   if (pass.backward) {
     const std::int64_t pieces = (pass.rows + kSumRows - 1) / kSumRows;
     const std::int64_t paths = attention_paths_at_once(threads) * attention_path_floats(pass.longest_path, static_cast<int>(D)) +
-                               threads * attention_backward_scratch(pass.longest_path, static_cast<int>(D));
+                               threads * attention_backward_scratch(kernels_, pass.longest_path, static_cast<int>(D));
     std::int64_t largest = 0;  // elements of a parameter
     std::size_t workspace = 0;
     for (const auto& [outputs, inputs] : {std::pair{q_cols + 2 * kv_cols, C}, {C, q_cols}, {2 * F, C}, {C, F}, {V, C}}) {

@@ -23,6 +23,15 @@ const AttentionShape kShapes[] = {make_shape(1, 1, 8),     make_shape(4, 2, 20),
                                   make_shape(6, 2, 80, 3), make_shape(2, 1, 96, 33), make_shape(8, 2, 128, 5),
                                   make_shape(40, 2, 8),    make_shape(1, 1, 256), make_shape(26, 1, 8)};
 
+/// Shapes whose bits are compared; more where tiles of many rows share what others compute row by row.
+std::vector<AttentionShape> shapes_of_bits(const BackendCase& backend) {
+  std::vector<AttentionShape> shapes = {make_shape(4, 2, 20), make_shape(2, 1, 64, 33)};
+  if (backend.family == "cpu amx bfloat16")
+    for (const AttentionShape& shape : {make_shape(6, 2, 64), make_shape(8, 1, 80, 18), make_shape(3, 3, 128, 40)})
+      shapes.push_back(shape);
+  return shapes;
+}
+
 std::int64_t rows_in(const SmallForest& forest) {
   std::int64_t rows = 0;
   for (int length : forest.lengths) rows += length;
@@ -239,7 +248,9 @@ TEST("attention: the reference's gradients are those of finite differences") {
 
 TEST("attention: a row's bits do not depend on sharing, page numbers, run lengths, or on decoding alone") {
   for_each_backend([](const BackendCase& backend) {
-    for (const AttentionShape& shape : {make_shape(4, 2, 20), make_shape(2, 1, 64, 33), make_shape(20, 1, 8)})
+    std::vector<AttentionShape> shapes = shapes_of_bits(backend);
+    shapes.push_back(make_shape(20, 1, 8));
+    for (const AttentionShape& shape : shapes)
       for (const SmallForest& forest : kForests) {
         const Inputs inputs = some_inputs(shape, rows_in(forest), backend.dtype);
         const Results whole = attention_forward(backend, shape, forest, inputs);
@@ -258,7 +269,7 @@ TEST("attention: a row's bits do not depend on sharing, page numbers, run length
 
 TEST("attention: a forest and its flattened sequences agree, bit for bit") {
   for_each_backend([](const BackendCase& backend) {
-    for (const AttentionShape& shape : {make_shape(4, 2, 20), make_shape(2, 1, 64, 33)})
+    for (const AttentionShape& shape : shapes_of_bits(backend))
       for (const SmallForest& forest : kForests) {
         const std::int64_t q_cols = static_cast<std::int64_t>(shape.heads) * shape.head_dim,
                            kv_cols = static_cast<std::int64_t>(shape.kv_heads) * shape.head_dim;
@@ -276,6 +287,23 @@ TEST("attention: a forest and its flattened sequences agree, bit for bit") {
         }
         check_equal("out", attention_forward(backend, shape, flat.forest, repeated)[0], expected);
       }
+  });
+}
+
+TEST("attention: however many rows there are, each has its bits") {
+  for_each_backend([](const BackendCase& backend) {
+    for (const AttentionShape& shape : {make_shape(3, 1, 64), make_shape(1, 1, 128, 20)}) {
+      const std::int64_t q_cols = shape.heads * shape.head_dim, kv_cols = shape.kv_heads * shape.head_dim;
+      const Inputs inputs = some_inputs(shape, 40, backend.dtype);
+      const Results whole = attention_forward(backend, shape, {{-1}, {40}}, inputs);
+      for (int rows : {1, 2, 3, 5, 8, 9, 15, 16, 17, 24, 31, 32, 33, 39}) {
+        const Inputs first = {rows_of(inputs.q, q_cols, 0, rows), rows_of(inputs.k, kv_cols, 0, rows),
+                              rows_of(inputs.v, kv_cols, 0, rows)};
+        const Results some = attention_forward(backend, shape, {{-1}, {rows}}, first);
+        check_equal("out", some[0], rows_of(whole[0], q_cols, 0, rows));
+        check_equal("lse", some[1], rows_of(whole[1], shape.heads, 0, rows));
+      }
+    }
   });
 }
 

@@ -58,7 +58,7 @@ FORETOKEN_INLINE void for_shared_pages(const AttentionTile& tile, int begin_page
 }
 
 // s_j = scale · q · k_j, m = max s, out = Σ exp(s_j − m) v_j / Σ exp(s_j − m), lse = m + log Σ exp(s_j − m)
-template <typename T>
+template <typename T, typename Products>
 void attention_forward(const AttentionTile& tile) {
   const int D = tile.head_dim, G = tile.heads, queries = tile.rows_count * G;
   const std::int64_t Dp = padded(D);
@@ -73,9 +73,10 @@ void attention_forward(const AttentionTile& tile) {
 
   constexpr int unit = kUnit<T>;
   Word* q = (Word*)tile.scratch;                      // (queries, Dp) of D / unit units
-  float* mixed = tile.scratch + kQueryTile * Dp;      // (queries, Dp)
-  float* scores = mixed + kQueryTile * Dp;            // (queries, width), of positions from begin_page on
-  float reciprocal[kQueryTile];
+  const int rows = queries + Products::rows_beyond;
+  float* mixed = tile.scratch + rows * Dp;            // (queries, Dp)
+  float* scores = mixed + rows * Dp;                  // (queries, width), of positions from begin_page on
+  float reciprocal[kGreatestQueryTile];
 
   // While a piece is computed, the memory of the next one is asked for: pages lie anywhere.
   struct Pages {
@@ -114,42 +115,50 @@ void attention_forward(const AttentionTile& tile) {
     for_vectors(Dp, [&](std::int64_t d, auto lanes) { store(mixed + i * Dp + d, zero(), lanes); });
   }
 
+  const Products products;
   for_pages([&](const SharedPages& piece, const Pages& pages, const Pages& next) {
-    dot(q + piece.begin_row * G * Dp, Dp, (piece.end_row - piece.begin_row) * G, pages.keys, next.keys,
+    products.dot(q + piece.begin_row * G * Dp, Dp, (piece.end_row - piece.begin_row) * G, pages.keys, next.keys,
         piece.end_page - piece.begin_page, D / unit,
         scores + piece.begin_row * G * width + (piece.begin_page - begin_page) * kLanes, width);
   }, first_pages);
 
   // In two passes over all queries, for the processor to work on several of them at a time.
-  float greatest_score[kQueryTile];
+  float greatest_score[kGreatestQueryTile];
   const Vec lowest = broadcast(-__builtin_inff()), scale = broadcast(tile.scale);
+  // Calls f(page, edge) for the pages that a position sees; only at an edge there may be positions that it does not.
+  const auto for_seen_pages = [&](int first, int last, const auto& f) __attribute__((always_inline)) {
+    f(first, Count<1>{});
+    for (int b = first + 1; b < last; ++b) f(b, Count<0>{});
+    if (last > first) f(last, Count<1>{});
+  };
   for (int i = 0; i < queries; ++i) {
     const std::int32_t position = tile.rows[i / G].position, visible = first_visible(position, tile.window);
-    const int first_page = visible / kLanes, last_page = position / kLanes;
-    float* page_scores = scores + i * width - begin_page * kLanes;
+    const float* page_scores = scores + i * width - begin_page * kLanes;
     Vec most = lowest;
-    for (int b = first_page; b <= last_page; ++b) {
+    for_seen_pages(visible / kLanes, position / kLanes, [&](int b, auto edge) __attribute__((always_inline)) {
       Vec score = load(page_scores + b * kLanes) * scale;
-      if (b == first_page || b == last_page)
-        score = within(lane_numbers(b * kLanes), visible, position, score, lowest);
-      store(page_scores + b * kLanes, score);
+      if constexpr (decltype(edge)::value) score = within(lane_numbers(b * kLanes), visible, position, score, lowest);
       most = max(most, score);
-    }
+    });
     greatest_score[i] = greatest(most);
   }
   for (int i = 0; i < queries; ++i) {
-    const std::int32_t position = tile.rows[i / G].position;
-    const int first_page = first_visible(position, tile.window) / kLanes, last_page = position / kLanes;
+    const std::int32_t position = tile.rows[i / G].position, visible = first_visible(position, tile.window);
+    const int first_page = visible / kLanes, last_page = position / kLanes;
     const float* page_scores = scores + i * width - begin_page * kLanes;
     T* rounded = (T*)(scores + i * width) - begin_page * kLanes;  // in the same place, where the scores have been read
     const Vec shift = broadcast(greatest_score[i]);
     Vec total = zero();
     for (int b = begin_page; b < first_page; ++b) store(rounded + b * kLanes, zero());
-    for (int b = first_page; b <= last_page; ++b) {
-      const Vec weight = exp(load(page_scores + b * kLanes) - shift);
+    for_seen_pages(first_page, last_page, [&](int b, auto edge) __attribute__((always_inline)) {
+      Vec score = load(page_scores + b * kLanes) * scale - shift;
+      // Not e to the −∞: a result that is almost zero takes a processor hundreds of cycles.
+      if constexpr (decltype(edge)::value) score = within(lane_numbers(b * kLanes), visible, position, score, zero());
+      Vec weight = exp(score);
+      if constexpr (decltype(edge)::value) weight = within(lane_numbers(b * kLanes), visible, position, weight, zero());
       store(rounded + b * kLanes, weight);
       total = total + weight;
-    }
+    });
     for (int b = last_page + 1; b < end_page; ++b) store(rounded + b * kLanes, zero());
     const float weights = sum(total);
     reciprocal[i] = 1.0f / weights;
@@ -169,7 +178,7 @@ void attention_forward(const AttentionTile& tile) {
     const Word* weights = (const Word*)(scores + piece.begin_row * G * width) + (begin - begin_page * kLanes) / unit;
     const Mixture<T> mixture = {weights, width, 1, pages.values, next.values, D,
                                 from > begin ? from - begin : 0, (to < end - 1 ? to + 1 : end) - begin};
-    mix(mixture, (piece.end_row - piece.begin_row) * G, D, mixed + piece.begin_row * G * Dp, Dp);
+    products.mix(mixture, (piece.end_row - piece.begin_row) * G, D, mixed + piece.begin_row * G * Dp, Dp);
   }, first_pages);
 
   for (int i = 0; i < queries; ++i) {

@@ -19,6 +19,8 @@ constexpr int kTileRows = 4, kTilePages = 1, kTileVectors = 1;
 constexpr int kTileRows = 2, kTilePages = 1, kTileVectors = 1;
 #endif
 
+constexpr int kQueryTile = 24, kGradientTile = 48;   // see Kernels
+
 constexpr std::int64_t padded(std::int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 template <int N>
@@ -161,6 +163,21 @@ FORETOKEN_INLINE void mix(const Mixture<T>& mixture, int rows, int cols, float* 
     mix_tile<decltype(R)::value, 1>(mixture, r, c, out + r * out_stride + c, out_stride, Part{cols - c});
   });
 }
+
+/// The two products as attention_forward takes them.
+template <typename T>
+struct VectorProducts {
+  static constexpr int rows_beyond = 0;   // after the last one that are read and written, too
+
+  static FORETOKEN_INLINE void dot(const Word* q, std::int64_t q_stride, int rows, const T* const* keys,
+                                   const T* const* ahead, int pages, int units, float* scores,
+                                   std::int64_t scores_stride) {
+    cpu::dot(q, q_stride, rows, keys, ahead, pages, units, scores, scores_stride);
+  }
+  static FORETOKEN_INLINE void mix(const Mixture<T>& mixture, int rows, int cols, float* out, std::int64_t out_stride) {
+    cpu::mix(mixture, rows, cols, out, out_stride);
+  }
+};
 
 /// The first position that a token at `position` sees.
 FORETOKEN_INLINE std::int32_t first_visible(std::int32_t position, std::int32_t window) {

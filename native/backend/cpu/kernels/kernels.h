@@ -13,8 +13,7 @@ namespace foretoken::cpu {
 enum class Isa : std::uint8_t;
 
 constexpr int kPagePositions = 16;        // P: the lanes of one vector
-constexpr int kQueryTile = 24;            // rows times query heads of one kv head that attention takes at a time
-constexpr int kGradientTile = 48;         // the same in its backward pass
+constexpr int kGreatestQueryTile = 48;    // of any table
 constexpr int kGreatestTopK = 64;
 constexpr int kWeightChunk = 256;         // sampling weights that are summed before a draw looks among them
 
@@ -76,7 +75,7 @@ struct QueryRow {
   const std::int32_t* table;       // pages of its path
 };
 
-/// Attention of up to kQueryTile query vectors (rows times the query heads of one kv head).
+/// Attention of up to `query_tile` query vectors (rows times the query heads of one kv head).
 struct AttentionTile {
   const void* q = nullptr;         // (N, H·D) T
   std::int64_t q_stride = 0;
@@ -186,6 +185,9 @@ struct Kernels {
   void (*swiglu_backward)(const void* dh, const void* gate, const void* up, void* dgate, void* dup,
                           std::int64_t count);
 
+  int query_tile;                // rows times query heads of one kv head that attention takes at a time
+  int rows_beyond;               // for which its scratch memory has room beside them
+  int gradient_tile;             // of the backward pass what query_tile is of the forward one
   void (*attention_forward)(const AttentionTile&);
   /// dq of the piece's rows, and its share of dk and dv into dpath.
   void (*attention_backward)(const AttentionPiece&);
@@ -209,9 +211,9 @@ struct Kernels {
 };
 
 /// Floats of scratch that attention takes for paths of up to `longest_path` positions.
-std::int64_t attention_forward_scratch(std::int64_t longest_path, int head_dim);
+std::int64_t attention_forward_scratch(const Kernels& kernels, std::int64_t longest_path, int head_dim);
 std::int64_t attention_path_floats(std::int64_t longest_path, int head_dim);
-std::int64_t attention_backward_scratch(std::int64_t longest_path, int head_dim);
+std::int64_t attention_backward_scratch(const Kernels& kernels, std::int64_t longest_path, int head_dim);
 
 /// The kernels for `isa`.
 const Kernels& kernels_for(Isa isa, bool bfloat16);
@@ -222,6 +224,7 @@ const Kernels& kernels_portable(bool bfloat16);
 const Kernels& kernels_avx2(bool bfloat16);
 const Kernels& kernels_avx512(bool bfloat16);
 const Kernels& kernels_avx512_bf16(bool bfloat16);
+const Kernels& kernels_amx(bool bfloat16);
 #endif
 
 }  // namespace foretoken::cpu

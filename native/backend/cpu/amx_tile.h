@@ -24,6 +24,12 @@ FORETOKEN_INLINE void load_amx(const void* from, int64_t stride_bytes) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride_bytes), "i"(tile) : "memory");
 }
 
+/// The same of what is not loaded again soon: it leaves the first-level cache to others.
+template <int tile>
+FORETOKEN_INLINE void load_amx_once(const void* from, int64_t stride_bytes) {
+  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride_bytes), "i"(tile) : "memory");
+}
+
 template <int tile>
 FORETOKEN_INLINE void store_amx(void* to, int64_t stride_bytes) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride_bytes), "i"(tile) : "memory");

@@ -2,6 +2,7 @@
 // takes 32 of K; TDPBF16PS defines the order of the sums within it. Where K ends within a step, zeros follow. float32 has
 // no instructions there and is AVX-512's.
 
+#include "backend/cpu/matmul_amx_epilogue.h"
 #include "backend/cpu/matmul_amx_tile.h"
 #include "backend/cpu/matmul_vectors_avx512.h"
 
@@ -15,7 +16,7 @@ constexpr int64_t kPackedStepBytes = kAmxRows * kAmxRowBytes;        // of a pac
 constexpr int64_t kRowStepBytes = kAmxUnits * 4;
 
 // A right operand's part that stays in the first-level cache while rows pass by it.
-constexpr int64_t kStepsOfAPart = 8;
+constexpr int64_t kStepsOfAPart = 16;
 // Rows whose left operand stays in the second-level cache while panels pass by; of them, some have sums that wait in
 // memory while the parts of a long panel pass by.
 constexpr int64_t kRowBytes = 768 << 10, kWaitingRows = 256;
@@ -74,51 +75,8 @@ struct Part {
   const float* next_start;     // where the next tile's sums start from, asked for meanwhile; null: nothing
 };
 
-/// Sums of a tile that have left the registers and wait for their epilogue, which goes on row by row while the next tile
-/// is computed. One being computed and one waiting have room.
-class Waiting {
- public:
-  explicit Waiting(const Block& block) : block_(block) {}
-  ~Waiting() { finish(rows_ - next_); }
-
-  /// Where the next tile's sums go, rows of `columns`; the last ones have to be done.
-  float* room() { return sums_[1 - current_]; }
-  void add(int64_t row, int rows, int64_t column, int64_t columns, int width) {
-    current_ = 1 - current_;
-    row_ = row, rows_ = rows, column_ = column, columns_ = columns, width_ = width, next_ = 0;
-  }
-  int rows() const { return rows_ - next_; }
-
-  FORETOKEN_INLINE void finish(int rows) {
-    const int end = next_ + rows < rows_ ? next_ + rows : rows_;
-    for (; next_ < end; ++next_) {
-      const float* const sums = sums_[current_] + next_ * width_;
-      const int64_t row = row_ + next_, at = row * block_.out_stride + column_;
-      for (int64_t c = 0; c < columns_; c += kAmxColumns) {
-        const __mmask16 mask = columns_ - c >= kAmxColumns ? 0xffff : static_cast<__mmask16>((1u << (columns_ - c)) - 1);
-        __m512 sum = _mm512_load_ps(sums + c);
-        if (block_.bias != nullptr) sum += _mm512_maskz_loadu_ps(mask, block_.bias + column_ + c);
-        if (block_.residual != nullptr) {
-          sum += _mm512_maskz_loadu_ps(mask, block_.residual + row * block_.residual_stride + column_ + c);
-        }
-        if (block_.out_bfloat16) {
-          _mm256_mask_storeu_epi16(static_cast<uint16_t*>(block_.out) + at + c, mask,
-                                   reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
-        } else {
-          _mm512_mask_storeu_ps(static_cast<float*>(block_.out) + at + c, mask, sum);
-        }
-      }
-    }
-  }
-
- private:
-  const Block& block_;
-  alignas(64) float sums_[2][4 * kAmxRows * kAmxColumns];
-  int current_ = 0, rows_ = 0, next_ = 0, width_ = 0;
-  int64_t row_ = 0, column_ = 0, columns_ = 0;
-};
-
-template <int row_tiles, int column_tiles>
+/// `rows_pass`: the panel stays in the first-level cache while rows pass by it, rather than panels by the rows.
+template <int row_tiles, int column_tiles, bool rows_pass>
 FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, int64_t row, int rows, int64_t column,
                                         int64_t columns, Waiting& waiting) {
   using Tiles = Sums<row_tiles, column_tiles>;
@@ -154,7 +112,11 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
     const auto at = [&](int j) __attribute__((always_inline)) {
       return right + j / 2 * panel_bytes + j % 2 * kAmxRowBytes;
     };
-    load_amx<4>(left0, left_stride);
+    const auto load_left = [&](auto tile, const char* from) __attribute__((always_inline)) {
+      if constexpr (rows_pass) load_amx_once<decltype(tile)::value>(from, left_stride);
+      else load_amx<decltype(tile)::value>(from, left_stride);
+    };
+    load_left(Phase<4>{}, left0);
     load_amx<6>(at(0), kPanelRowBytes);
     multiply_amx<0, 4, 6>();
     if constexpr (column_tiles > 1) {
@@ -162,7 +124,7 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
       multiply_amx<1, 4, 7>();
     }
     if constexpr (row_tiles > 1) {
-      load_amx<5>(left1, left_stride);
+      load_left(Phase<5>{}, left1);
       multiply_amx<2, 5, 6>();
       if constexpr (column_tiles > 1) multiply_amx<3, 5, 7>();
     }
@@ -224,15 +186,15 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
 }
 
 /// The tiles of one or two row tiles that `columns` columns need, which are `most` at the most.
-template <int row_tiles, int most>
+template <int row_tiles, int most, bool rows_pass>
 FORETOKEN_INLINE void multiply_amx_columns(const Block& block, const Part& part, int64_t row, int rows, int64_t column,
                                            int64_t columns, Waiting& waiting) {
   if constexpr (most > 1) {
     if (columns <= (most - 1) * kAmxColumns) {
-      return multiply_amx_columns<row_tiles, most - 1>(block, part, row, rows, column, columns, waiting);
+      return multiply_amx_columns<row_tiles, most - 1, rows_pass>(block, part, row, rows, column, columns, waiting);
     }
   }
-  multiply_amx_tile<row_tiles, most>(block, part, row, rows, column, columns, waiting);
+  multiply_amx_tile<row_tiles, most, rows_pass>(block, part, row, rows, column, columns, waiting);
 }
 
 /// Few rows go through all panels, which come from afar.
@@ -245,7 +207,7 @@ FORETOKEN_INLINE void multiply_few_rows(const Block& block, int64_t row, int row
   for (int64_t column = block.column_begin; column < block.column_end; column += most * kAmxColumns) {
     const int64_t left = block.column_end - column, columns = left < most * kAmxColumns ? left : most * kAmxColumns;
     part.start = moved(block.start, row * block.start_stride + column);
-    multiply_amx_columns<row_tiles, most>(block, part, row, rows, column, columns, waiting);
+    multiply_amx_columns<row_tiles, most, false>(block, part, row, rows, column, columns, waiting);
   }
 }
 
@@ -277,10 +239,10 @@ __attribute__((noinline)) void multiply_panel(const Block& block, TileRows& tile
         part.start = index == 0 ? moved(block.start, row * block.start_stride + column) : part.sums;
         if (rows > kAmxRows) {
           tile_rows.set(kAmxRows, rows - kAmxRows);
-          multiply_amx_columns<2, 2>(block, part, row, rows, column, columns, waiting);
+          multiply_amx_columns<2, 2, true>(block, part, row, rows, column, columns, waiting);
         } else {
           tile_rows.set(rows, 0);
-          multiply_amx_columns<1, 2>(block, part, row, rows, column, columns, waiting);
+          multiply_amx_columns<1, 2, true>(block, part, row, rows, column, columns, waiting);
         }
       }
     }

@@ -56,9 +56,8 @@ void bench_train(Engine& engine, const Options& options, const bench::Ceiling& c
   const std::vector<LossTerm> terms{CrossEntropyTerm{}};
   const double flops = 6 * product_parameters(config) + 3 * attention_flops(config, length);
   const auto pass = [&] { engine.accumulate(forest, terms, {}, {}); update(engine); };
-  const double time = bench::median_time(pass, options.repeats);
-  const double rate = sequences * length / time;
-  report(options, "train", rate, "tok/s", rate * flops / ceiling.best() * 1e-9,
+  const auto [time, share] = bench::median_share(pass, options.repeats, flops * sequences * length, ceiling);
+  report(options, "train", sequences * length / time, "tok/s", share,
          std::to_string(sequences) + " sequences of " + std::to_string(length));
 }
 
@@ -72,12 +71,12 @@ void bench_rollouts(Engine& engine, const Options& options, const bench::Ceiling
     SampleOptions sample;
     for (int s = 0; s < count; ++s) sample.from.push_back(forest.add(-1, random_tokens(prompt, config.vocab_size, s)));
     sample.max_tokens = fresh;
-    const double time = bench::median_time([&] { engine.sample(forest, sample, {}); }, options.repeats);
-    const double rate = count * fresh / time;
     // A step reads every weight once and computes 2 FLOPs per weight and sequence; the prompt is computed once.
     const double flops = (2 * product_parameters(config) + attention_flops(config, prompt)) * count * (fresh + prompt);
+    const auto [time, share] =
+        bench::median_share([&] { engine.sample(forest, sample, {}); }, options.repeats, flops, ceiling);
     const std::string what = "rollouts-" + std::to_string(count);
-    report(options, what.c_str(), rate, "tok/s", flops / time / ceiling.best() * 1e-9,
+    report(options, what.c_str(), count * fresh / time, "tok/s", share,
            "weights read at " + std::to_string(weight_bytes * fresh / time * 1e-9).substr(0, 5) + " GB/s; prompts of " +
                std::to_string(prompt) + ", " + std::to_string(fresh) + " new tokens");
   }
@@ -142,13 +141,14 @@ int main(int argc, char** argv) {
   }
   try {
     const bench::Shape& shape = bench::shape_named(options.shape);
-    const bench::Ceiling ceiling = bench::measure_ceiling(options.dtype, options.threads);
+    const bench::Ceiling ceiling(options.dtype, options.threads);
     EngineOptions engine_options;
     engine_options.dtype = options.dtype;
     engine_options.threads = options.threads;
     const auto engine = Engine::create(shape.config, {.seed = 1}, engine_options);
-    if (!options.json) std::printf("%s %s on %s; product ceiling %.0f GFLOP/s (ours %.0f, oneDNN %.0f)\n", shape.name, name_of(options.dtype),
-                engine->device_description().c_str(), ceiling.best(), ceiling.ours, ceiling.onednn);
+    if (!options.json)
+      std::printf("%s %s on %s; product: ours %.0f GFLOP/s, oneDNN %.0f\n", shape.name, name_of(options.dtype),
+                  engine->device_description().c_str(), ceiling.ours(), ceiling.onednn());
     if (options.part.empty() || options.part == "train") bench_train(*engine, options, ceiling);
     if (options.part.empty() || options.part == "rollouts") bench_rollouts(*engine, options, ceiling);
     if (options.part.empty() || options.part == "grpo") bench_grpo(*engine, options);

@@ -32,8 +32,8 @@ class Bench {
  public:
   Bench(DType dtype, int threads, std::string only)
       : backend_(make_cpu_backend({.dtype = dtype, .threads = threads})), T_(dtype), only_(std::move(only)) {
+    product_ = Ceiling(DType::Float32, threads).ours();
     ThreadTeam team(threads);
-    product_ = our_product(team, DType::Float32);
     constexpr std::size_t bytes = std::size_t{32} << 20, piece = bytes / 64;
     std::vector<char> from(bytes, 1), to(bytes, 2);
     const double time = best_time([&] {

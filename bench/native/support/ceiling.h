@@ -1,6 +1,6 @@
 #pragma once
 
-// The machine's speed for a large matrix product in this very run: what every share of a ceiling refers to.
+// The machine's speed at a large matrix product in this very run: what every share of a ceiling refers to.
 
 #include <algorithm>
 #include <chrono>
@@ -55,60 +55,92 @@ inline std::vector<float> random_floats(std::int64_t count, std::uint32_t stream
   return values;
 }
 
-struct Ceiling {
-  double ours = 0, onednn = 0;  // GFLOP/s at M 512, K 1024, N 1024
-  double best() const { return std::max(ours, onednn); }
+/// The machine's speed at a product of M 512, K 1024, N 1024 by the faster of our product and oneDNN's.
+class Ceiling {
+ public:
+  Ceiling(DType dtype, int threads)
+      : team_(threads), rows_(random_floats(kM * kK, 2)), weights_(random_floats(kK * kN, 1)), narrow_(rows_.size()),
+        packed_(cpu::matmul_for(cpu::selected_isa()), dtype, kK, kN), out_(kM * kN) {
+    std::transform(rows_.begin(), rows_.end(), narrow_.begin(), [](float x) { return BFloat16(x); });
+    cpu::pack(team_, packed_, {weights_.data(), kK, DType::Float32}, true);
+    ours_ = [this, dtype] {
+      const void* rows = dtype == DType::Float32 ? static_cast<const void*>(rows_.data()) : narrow_.data();
+      cpu::multiply(team_, {rows, kK, dtype}, kM, packed_, {}, {out_.data(), kN, DType::Float32});
+    };
+#ifdef FORETOKEN_HAS_ONEDNN
+    prepare_onednn(dtype);
+#endif
+  }
+  Ceiling(const Ceiling&) = delete;
+  Ceiling& operator=(const Ceiling&) = delete;
+
+  /// GFLOP/s, the best of some stretches; 0 without oneDNN.
+  double ours(int stretches = 5, double stretch = 0.15) const { return rate(ours_, stretches, stretch); }
+  double onednn(int stretches = 5, double stretch = 0.15) const { return onednn_ ? rate(onednn_, stretches, stretch) : 0; }
+
+  /// GFLOP/s of the faster one at this moment; ours last, so that what comes next meets no thread of oneDNN still spinning.
+  double now() const {
+    const double theirs = onednn(2, 0.015);
+    return std::max(ours(2, 0.015), theirs);
+  }
+
+ private:
+  static constexpr std::int64_t kM = 512, kK = 1024, kN = 1024;
+  static double rate(const std::function<void()>& product, int stretches, double stretch) {
+    return 2e-9 * kM * kK * kN / best_time(product, stretches, stretch);
+  }
+
+#ifdef FORETOKEN_HAS_ONEDNN
+  void prepare_onednn(DType dtype) {
+    using namespace dnnl;
+    const auto type = dtype == DType::BFloat16 ? memory::data_type::bf16 : memory::data_type::f32;
+    const engine cpu(engine::kind::cpu, 0);
+    stream order(cpu);
+    const memory::desc a({kM, kK}, type, memory::format_tag::ab), any({kK, kN}, type, memory::format_tag::any),
+        c({kM, kN}, memory::data_type::f32, memory::format_tag::ab);
+    const matmul::primitive_desc description(matmul::desc(a, any, c), cpu);
+    const matmul product(description);
+    const auto filled = [&](const memory::desc& to, std::vector<float>& values, const memory::dims& dims) {
+      memory source({dims, memory::data_type::f32, memory::format_tag::ab}, cpu, values.data());
+      memory target(to, cpu);
+      reorder(source, target).execute(order, source, target);
+      order.wait();
+      return target;
+    };
+    const memory am = filled(a, rows_, {kM, kK}), bm = filled(description.weights_desc(), weights_, {kK, kN}), cm(c, cpu);
+    onednn_ = [order, product, am, bm, cm]() mutable {
+      product.execute(order, {{DNNL_ARG_SRC, am}, {DNNL_ARG_WEIGHTS, bm}, {DNNL_ARG_DST, cm}});
+      order.wait();
+    };
+  }
+#endif
+
+  mutable ThreadTeam team_;
+  std::vector<float> rows_, weights_;
+  std::vector<BFloat16> narrow_;
+  cpu::PackedMatrix packed_;
+  std::vector<float> out_;
+  std::function<void()> ours_, onednn_;
 };
 
-inline double our_product(ThreadTeam& team, DType dtype) {
-  constexpr std::int64_t M = 512, K = 1024, N = 1024;
-  const cpu::Matmul& matmul = cpu::matmul_for(cpu::selected_isa());
-  const std::vector<float> weights = random_floats(K * N, 1), rows = random_floats(M * K, 2);
-  std::vector<BFloat16> narrow(rows.size());
-  std::transform(rows.begin(), rows.end(), narrow.begin(), [](float x) { return BFloat16(x); });
-  cpu::PackedMatrix packed(matmul, dtype, K, N);
-  cpu::pack(team, packed, {weights.data(), K, DType::Float32}, true);
-  const cpu::MatrixView a{dtype == DType::Float32 ? static_cast<const void*>(rows.data()) : narrow.data(), K, dtype};
-  std::vector<float> out(M * N);
-  const double time = best_time([&] { cpu::multiply(team, a, M, packed, {}, {out.data(), N, DType::Float32}); });
-  return 2e-9 * M * K * N / time;
-}
+struct Share { double seconds, of_ceiling; };
 
-#ifdef FORETOKEN_HAS_ONEDNN
-inline double onednn_product(DType dtype) {
-  using namespace dnnl;
-  constexpr std::int64_t M = 512, K = 1024, N = 1024;
-  const auto type = dtype == DType::BFloat16 ? memory::data_type::bf16 : memory::data_type::f32;
-  engine cpu(engine::kind::cpu, 0);
-  stream order(cpu);
-  const memory::desc a({M, K}, type, memory::format_tag::ab), any({K, N}, type, memory::format_tag::any),
-      plain({K, N}, type, memory::format_tag::ab), c({M, N}, memory::data_type::f32, memory::format_tag::ab);
-  const matmul::primitive_desc description(matmul::desc(a, any, c), cpu);
-  const matmul product(description);
-  const std::vector<float> rows = random_floats(M * K, 3), weights = random_floats(K * N, 4);
-  const auto filled = [&](const memory::desc& to, const std::vector<float>& values, const memory::dims& dims) {
-    memory source({dims, memory::data_type::f32, memory::format_tag::ab}, cpu, const_cast<float*>(values.data()));
-    memory target(to, cpu);
-    reorder(source, target).execute(order, source, target);
-    order.wait();
-    return target;
+/// Medians of `repeats` calls of `flops` FLOPs: their times, and their shares of the ceiling, which is measured before
+/// and after each call: on a shared machine it moves from one second to the next.
+inline Share median_share(const std::function<void()>& call, int repeats, double flops, const Ceiling& ceiling) {
+  call();
+  std::vector<double> times, shares;
+  for (int r = 0; r < repeats; ++r) {
+    const double before = ceiling.now(), begin = seconds();
+    call();
+    times.push_back(seconds() - begin);
+    shares.push_back(2e-9 * flops / times.back() / (before + ceiling.now()));
+  }
+  const auto median = [&](std::vector<double>& values) {
+    std::nth_element(values.begin(), values.begin() + repeats / 2, values.end());
+    return values[static_cast<std::size_t>(repeats / 2)];
   };
-  memory am = filled(a, rows, {M, K}), bm = filled(description.weights_desc(), weights, {K, N}), cm(c, cpu);
-  return 2e-9 * M * K * N / best_time([&] {
-    product.execute(order, {{DNNL_ARG_SRC, am}, {DNNL_ARG_WEIGHTS, bm}, {DNNL_ARG_DST, cm}});
-    order.wait();
-  });
-}
-#endif
-
-inline Ceiling measure_ceiling(DType dtype, int threads) {
-  Ceiling ceiling;
-  ThreadTeam team(threads);
-  ceiling.ours = our_product(team, dtype);
-#ifdef FORETOKEN_HAS_ONEDNN
-  ceiling.onednn = onednn_product(dtype);
-#endif
-  return ceiling;
+  return {median(times), median(shares)};
 }
 
 }  // namespace foretoken::bench

@@ -24,6 +24,9 @@ constexpr int64_t kRowBytes = 768 << 10, kWaitingRows = 256;
 // Fewer, so that tasks are short: two threads of one core may run at half the speed of one that has a core for itself.
 constexpr int kShareRows = 2;
 
+// How far ahead of its use a panel is asked for when few rows go through all of them.
+constexpr int64_t kAheadBytes = 8192;
+
 /// Where a tile of the left operand begins, and how to go on from it.
 struct Left {
   const char* at;
@@ -150,6 +153,13 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
       }
     }
     step(left[0].at, left[1].at, left[0].row_bytes);
+    if constexpr (!rows_pass) {
+      // Into the second-level cache, where lines come in pairs.
+#pragma GCC unroll 32
+      for (int j = 0; j < (column_tiles + 1) / 2; ++j)
+        for (int line = 0; line < 2 * kAmxUnits; line += 2)
+          __builtin_prefetch(right + j * panel_bytes + kAheadBytes + line * 64, 0, 2);
+    }
     left[0].at += left[0].step_bytes;
     left[1].at += left[0].step_bytes;
     right += kPanelStepBytes;

@@ -23,7 +23,6 @@ constexpr int64_t kRowBytes = 768 << 10, kWaitingRows = 256;
 // Rows of a tile are multiplied at the cost of one; that of loading a panel from memory is between one tile's and two's.
 // Fewer, so that tasks are short: two threads of one core may run at half the speed of one that has a core for itself.
 constexpr int kShareRows = 2;
-
 // How far ahead of its use a panel is asked for when few rows go through all of them.
 constexpr int64_t kAheadBytes = 8192;
 

@@ -251,15 +251,21 @@ describe('a run that is interrupted', () => {
   it('is left alone by every other process until it ends', async () => {
     const { child, outcome } = startForetoken(['train', 'run.yaml', '--output', 'locked'], world.folder)
     await untilStep('locked', 2, () => child.exitCode !== null)
-    for (const args of [
-      ['train', '--resume', 'locked'],
-      ['train', 'run.yaml', '--output', 'locked', '--overwrite'],
-    ]) {
-      const { status, stderr } = await foretoken(args, world.folder)
-      expect(status).toBe(1)
-      expect(stderr).toMatch(
-        new RegExp(`^foretoken: error LOCKED: process ${child.pid} has been writing into .*locked`),
-      )
+    // It must not end before the others have tried, however slowly they start.
+    child.kill('SIGSTOP')
+    try {
+      for (const args of [
+        ['train', '--resume', 'locked'],
+        ['train', 'run.yaml', '--output', 'locked', '--overwrite'],
+      ]) {
+        const { status, stderr } = await foretoken(args, world.folder)
+        expect(status).toBe(1)
+        expect(stderr).toMatch(
+          new RegExp(`^foretoken: error LOCKED: process ${child.pid} has been writing into .*locked`),
+        )
+      }
+    } finally {
+      child.kill('SIGCONT')
     }
     const { status, stderr } = await outcome
     expect(status, stderr).toBe(0)

@@ -144,9 +144,9 @@ FORETOKEN_INLINE void multiply_amx_tile(const Block& block, const Part& part, in
   for (int64_t i = 0; i < part.steps; ++i) {
     waiting.finish(rows_of_a_step);
     if (next_start != nullptr) {
-      constexpr int rows_of_a_step = 2 * kAmxRows / kStepsOfAPart;
+      constexpr int starts = 2 * kAmxRows / kStepsOfAPart;
 #pragma GCC unroll 8
-      for (int r = 0; r < rows_of_a_step; ++r, next_start += part.start_stride * 4) {
+      for (int r = 0; r < starts; ++r, next_start += part.start_stride * 4) {
         __builtin_prefetch(next_start, 1);
         __builtin_prefetch(next_start + kAmxRowBytes, 1);
       }

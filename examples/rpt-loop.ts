@@ -23,7 +23,14 @@ for (let step = 0; step < Number(steps); ++step) {
   let parent: number | null = null
   const from = cuts.map((cut) => (parent = forest.add(parent, document.ids.subarray(cut - every, cut))))
 
-  const { rollouts } = await engine.sample(forest, { from, n: group, maxTokens: length, temperature: 1, seed: step })
+  const { rollouts } = await engine.sample(forest, {
+    from,
+    n: group,
+    maxTokens: length,
+    temperature: 1,
+    seed: step,
+    keepActivations: true,
+  })
   const rewards = rollouts.map(({ segment, tokens }) =>
     Number(prefixMatch(tokenizer.bytes.join(tokens), document, cuts[from.indexOf(segment)]!)),
   )

@@ -4,6 +4,7 @@
 //
 //   engine [--shape qwen3-12m|smollm2-135m|qwen2.5-0.5b] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
 //          [--sequences 32] [--threads 2] [--repeats 5] [--json yes]
+//          [--keep no]: a GRPO step whose update computes the forward pass again
 
 #include <algorithm>
 #include <cstdio>
@@ -25,7 +26,7 @@ namespace {
 
 struct Options {
   std::string shape = "qwen3-12m", part;
-  bool json = false;
+  bool json = false, keep = true;
   DType dtype = DType::BFloat16;
   int threads = 0, repeats = 5, sequences = 0;
 };
@@ -100,6 +101,7 @@ void bench_grpo(Engine& engine, const Options& options) {
     sample.n = group;
     sample.max_tokens = fresh;
     sample.temperature = 0.8;
+    sample.keep_activations = options.keep;
     double begin = bench::seconds();
     const SampleResult result = engine.sample(forest, sample, {});
     sampling.push_back(bench::seconds() - begin);
@@ -136,6 +138,7 @@ int main(int argc, char** argv) {
     else if (key == "--threads") options.threads = std::stoi(value);
     else if (key == "--sequences") options.sequences = std::stoi(value);
     else if (key == "--repeats") options.repeats = std::stoi(value);
+    else if (key == "--keep") options.keep = value == "yes";
     else if (key == "--json") options.json = value == "yes";
     else { std::fprintf(stderr, "unknown option %s\n", key.c_str()); return 2; }
   }

@@ -25,6 +25,8 @@ export interface SamplingOptions {
   stopTexts?: readonly string[]
   /** Tokens without a chance. */
   bannedTokens?: readonly number[]
+  /** Keep activations for the update, which then makes no forward pass (SampleOptions); default true. */
+  keepActivations?: boolean
 }
 
 /** One sampled answer and its reward. */
@@ -76,6 +78,7 @@ export async function rollOut(
       seed: deriveSeed(tools.seed, drawFor.rollouts, tools.step, options.attempt ?? 0),
       stop: { tokens: options.stopTokens ?? tokenizer.stopIds, texts: options.stopTexts },
       bannedTokens: options.bannedTokens,
+      keepActivations: options.keepActivations ?? true,
       onProgress: (done, total) => tools.progress('rollouts', done, total),
     }),
   )

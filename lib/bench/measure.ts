@@ -1,4 +1,5 @@
 import type { Engine } from '../engine/engine.js'
+import type { LossTerm } from '../engine/loss-terms.js'
 import { TokenForest } from '../engine/token-forest.js'
 import { forwardFlops } from './flops.js'
 
@@ -56,13 +57,22 @@ export async function measureRollouts({ engine, seconds }: Work): Promise<Measur
 /** Rollouts of shared prompts and one update on them, as a step of `foretoken train` does them. */
 export async function measureGrpoStep({ engine, seconds }: Work): Promise<Measurement> {
   const [contexts, length, group, fresh] = [4, 128, 8, 64]
+  let forwardPasses = 0
   const time = await fastest(seconds, async () => {
     const forest = new TokenForest()
     const from = Array.from({ length: contexts }, (_, i) => forest.add(null, someTokens(engine, length, i)))
-    const { rollouts } = await engine.sample(forest, { from, n: group, maxTokens: fresh, temperature: 0.8 })
+    const { rollouts } = await engine.sample(forest, {
+      from,
+      n: group,
+      maxTokens: fresh,
+      temperature: 0.8,
+      keepActivations: true,
+    })
     const segments = rollouts.map(({ segment, tokens }) => forest.add(segment, tokens))
     const advantages = segments.map((_, i) => (i % 2 === 0 ? 1 : -1))
-    await engine.accumulate(forest, [{ kind: 'policy', segments, advantages }], { temperature: 0.8 })
+    const terms: LossTerm[] = [{ kind: 'policy', segments, advantages }]
+    const { keptTokens } = await engine.accumulate(forest, terms, { temperature: 0.8 })
+    forwardPasses = keptTokens > 0 ? 1 : 2
     await engine.step({ learningRate: 1e-6, maxGradNorm: 1 })
   })
   const tokens = contexts * (length + group * fresh)
@@ -70,7 +80,7 @@ export async function measureGrpoStep({ engine, seconds }: Work): Promise<Measur
     ...{ name: 'GRPO step', ...time },
     work: `${contexts} contexts of ${length} tokens, ${group} rollouts of ${fresh} for each, one update`,
     tokensPerSecond: tokens / time.seconds,
-    flops: (4 * tokens * forwardFlops(engine, length)) / time.seconds,
+    flops: ((forwardPasses + 2) * tokens * forwardFlops(engine, length)) / time.seconds,
   }
 }
 

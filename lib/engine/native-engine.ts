@@ -87,6 +87,7 @@ export interface NativeSampleOptions {
   stopTexts?: Uint8Array[] | undefined
   weights?: WeightsKind | undefined
   maxSequences?: number | undefined
+  keepActivations?: boolean | undefined
 }
 
 /** Per-token arrays are as long as the forest. */
@@ -153,6 +154,7 @@ export interface NativeMemoryPlanOptions {
   rollouts?: number | undefined
   newTokens?: number | undefined
   maxSequences?: number | undefined
+  keepActivations?: boolean | undefined
 }
 
 type Progress = NativeProgress | undefined

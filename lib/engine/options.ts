@@ -108,6 +108,11 @@ export interface SampleOptions extends ControlOptions {
   maxSequences?: number | undefined
   /** Which weights sample; default `'current'`. */
   weights?: WeightsKind | undefined
+  /**
+   * Keep what the network computes, until the weights change or the next `sample`: an `accumulate` of the same paths then
+   * makes no forward pass, with the same bits. As far as half of the memory left allows; on the CPU, with the current weights.
+   */
+  keepActivations?: boolean | undefined
 }
 
 export interface AccumulateOptions extends ControlOptions {
@@ -159,6 +164,8 @@ export interface MemoryPlanOptions {
   newTokens?: number | undefined
   /** Most rollouts decoded at once; default: as `sample` decides. */
   maxSequences?: number | undefined
+  /** As in `sample`. */
+  keepActivations?: boolean | undefined
 }
 
 /** The bytes of each token, for stop texts: token t is `bytes[offsets[t]]` up to, not including, `bytes[offsets[t + 1]]`. */

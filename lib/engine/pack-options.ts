@@ -114,11 +114,13 @@ const sampleNames = [
   'bannedTokens',
   'maxSequences',
   'weights',
+  'keepActivations',
 ]
 
 export function packSampleOptions(options: SampleOptions, knowsTokenBytes: boolean): NativeSampleOptions {
   checkOptions('options', options, [...sampleNames, ...controlNames])
-  const { n, maxTokens, minTokens, temperature, topK, topP, minP, seed, maxSequences, weights } = options
+  const { n, maxTokens, minTokens, temperature, topK, topP, minP, seed, maxSequences, weights, keepActivations } =
+    options
   const from = checkTokenIds('options.from', options.from)
   checkInteger('options.n', n, 1)
   checkInteger('options.maxTokens', maxTokens, 1)
@@ -129,6 +131,7 @@ export function packSampleOptions(options: SampleOptions, knowsTokenBytes: boole
   checkNumber('options.minP', minP, { lowest: 0, highest: 1 })
   checkInteger('options.maxSequences', maxSequences, 1)
   checkChoice('options.weights', weights, weightsKinds)
+  checkBoolean('options.keepActivations', keepActivations)
   checkControl('options', options)
   const rolloutIds = indices('options.rolloutIds', options.rolloutIds)
   return {
@@ -146,6 +149,7 @@ export function packSampleOptions(options: SampleOptions, knowsTokenBytes: boole
     ...packStop(options.stop, knowsTokenBytes),
     maxSequences,
     weights,
+    keepActivations,
   }
 }
 
@@ -210,18 +214,27 @@ export function packSaveOptions(options: SaveOptions, stored: string): NativeSav
   return { dtype, maxShardBytes }
 }
 
-const memoryPlanNames = ['trainingTokens', 'contexts', 'contextTokens', 'rollouts', 'newTokens', 'maxSequences']
+const memoryPlanNames = [
+  'trainingTokens',
+  'contexts',
+  'contextTokens',
+  'rollouts',
+  'newTokens',
+  'maxSequences',
+  'keepActivations',
+]
 
 export function packMemoryPlanOptions(options: MemoryPlanOptions): NativeMemoryPlanOptions {
   checkOptions('options', options, memoryPlanNames)
-  const { trainingTokens, contexts, contextTokens, rollouts, newTokens, maxSequences } = options
+  const { trainingTokens, contexts, contextTokens, rollouts, newTokens, maxSequences, keepActivations } = options
   checkInteger('options.trainingTokens', trainingTokens, 0, Number.MAX_SAFE_INTEGER)
   checkInteger('options.contexts', contexts, 0)
   checkInteger('options.contextTokens', contextTokens, 0)
   checkInteger('options.rollouts', rollouts, 1)
   checkInteger('options.newTokens', newTokens, 0)
   checkInteger('options.maxSequences', maxSequences, 1)
-  return { trainingTokens, contexts, contextTokens, rollouts, newTokens, maxSequences }
+  checkBoolean('options.keepActivations', keepActivations)
+  return { trainingTokens, contexts, contextTokens, rollouts, newTokens, maxSequences, keepActivations }
 }
 
 export function packTokenBytes(table: TokenBytes): NativeTokenBytes {

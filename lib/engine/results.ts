@@ -40,6 +40,8 @@ export interface SampleStatistics {
   decodeSteps: number
   /** How often contexts were taken into the key/value store: 1 when all of them fitted at once. */
   waves: number
+  /** Tokens whose activations are kept; only with `keepActivations`. */
+  keptTokens: number
 }
 
 /** What `sample` gives. */
@@ -84,8 +86,10 @@ export interface AccumulateResult {
   loss: number
   /** In the order given. */
   terms: TermStatistics[]
-  /** Tokens that went through the network; shared ones count once. */
+  /** Tokens that went through the network; shared ones count once, and what nothing depends on does not. */
   tokens: number
+  /** Of these, the ones that went through it backward only: `sample` had kept their activations. */
+  keptTokens: number
   /** Into how many passes the forest was cut. */
   microBatches: number
 }

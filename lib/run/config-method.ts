@@ -88,6 +88,10 @@ export const samplingConfig = section('how rollouts are drawn', {
     .default([])
     .describe("texts that end an answer, beside the tokenizer's stop tokens"),
   bannedTokens: z.array(count(0)).default([]).describe('token ids without a chance'),
+  keepActivations: z
+    .boolean()
+    .default(true)
+    .describe('keep them for the update, which then makes no forward pass: as far as half of the memory left allows'),
 })
 
 /** The control on the same text. */

@@ -12,6 +12,7 @@ const free = [
   'engine.threads',
   'engine.memoryLimit',
   'engine.cacheTokens',
+  'sampling.keepActivations',
 ]
 
 /** What differs between the config a run began with and the one it is to go on with, in words. */

@@ -92,6 +92,7 @@ function largestWork({ method, engine, rpt, sampling, ntp, sft }: RunConfig): Me
     contextTokens: sampling.maxPromptTokens,
     rollouts: rpt.rolloutsPerContext,
     newTokens: sampling.maxTokens,
+    keepActivations: sampling.keepActivations,
   }
 }
 

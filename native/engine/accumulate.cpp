@@ -26,6 +26,7 @@ struct Extent {
 struct TrainingMemory {
   std::vector<View> x;                    // (L + 1) of (N, C) A: the residual stream before each block and after the last
   std::vector<BlockActivations> blocks;   // (L), or 1 when blocks are computed again
+                                          // 1 of each where sampling has kept the activations of all tokens
   void* pages = nullptr;                  // one layer's keys and values: the layers take turns
   View dx;                                // (N, C) A
   Decoder::Gradients gradients;
@@ -33,14 +34,14 @@ struct TrainingMemory {
   View logprobs, dlogprobs;               // (1, targets) A
 
   void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, const AttentionShape& shape, const Extent& extent,
-               bool recompute) {
+               bool recompute, bool kept) {
     const DType A = backend.accumulation_dtype();
     x.clear();
-    for (std::int64_t layer = 0; layer <= config.num_layers; ++layer)
+    for (std::int64_t layer = 0; layer <= (kept ? 0 : config.num_layers); ++layer)
       x.push_back(arena.matrix(A, extent.rows, config.hidden_size));
-    blocks.assign(recompute ? 1 : config.num_layers, {});
+    blocks.assign(recompute || kept ? 1 : config.num_layers, {});
     for (BlockActivations& block : blocks) block.lay_out(arena, backend, config, extent.rows, true);
-    pages = arena.bytes(static_cast<std::size_t>(extent.pages) * backend.page_bytes(shape));
+    pages = arena.bytes(static_cast<std::size_t>(kept ? 0 : extent.pages) * backend.page_bytes(shape));
     dx = arena.matrix(A, extent.rows, config.hidden_size);
     gradients.lay_out(arena, backend, config, extent.rows);
     head.lay_out(arena, backend, config, std::min(extent.head_rows, Head::chunk_rows(backend, config)), true);
@@ -48,6 +49,31 @@ struct TrainingMemory {
     dlogprobs = arena.matrix(A, 1, extent.targets);
   }
 };
+
+/// What sampling has kept for a micro-batch.
+struct KeptRows {
+  std::vector<std::int32_t> rows;    // (N) of KeptActivations; empty where one is missing that takes part in a result
+  std::vector<std::int32_t> logits;  // (head rows) where their logits are; empty where any are missing
+};
+
+KeptRows find_kept(const KeptActivations& kept, const std::vector<std::int32_t>& row_of_token, const PackedBatch& packed) {
+  KeptRows found;
+  std::vector<std::int32_t>& rows = found.rows;
+  rows.resize(packed.tokens.size());
+  for (std::size_t run = 0; run < packed.runs.size(); ++run) {
+    const Run& r = packed.runs[run];
+    for (std::int32_t row = r.row; row < r.row + r.count; ++row) rows[row] = row_of_token[packed.forest_index[row]];
+    // A rollout of one token has not gone through the network in sampling, and nothing depends on its row: it is given the
+    // activations of the token before, which a gradient of zero multiplies.
+    const bool has_target = std::binary_search(packed.head_rows.begin(), packed.head_rows.end(), r.row);
+    if (r.count == 1 && rows[r.row] < 0 && r.position > 0 && !has_target && !packed.has_children(run))
+      rows[r.row] = rows[packed.path_rows[packed.path_begin[run] + r.position - 1]];
+  }
+  if (std::find_if(rows.begin(), rows.end(), [](std::int32_t row) { return row < 0; }) != rows.end()) return {};
+  for (const std::int32_t row : packed.head_rows) found.logits.push_back(kept.logits_of(rows[row]));
+  if (std::find(found.logits.begin(), found.logits.end(), -1) != found.logits.end()) found.logits.clear();
+  return found;
+}
 
 /// One micro-batch through the network and back.
 class TrainingPass {
@@ -57,17 +83,19 @@ class TrainingPass {
       : state_(state), backend_(*state.backend), decoder_(decoder), weights_(weights), objective_(objective),
         inverse_temperature_(inverse_temperature(temperature)), recompute_(recompute), control_(control) {}
 
-  void run(const TokenForest& forest, const PackedBatch& packed, TrainingMemory& memory) {
+  /// The forward pass is made where nothing is `kept`.
+  void run(const TokenForest& forest, const PackedBatch& packed, const KeptRows& kept, TrainingMemory& memory) {
     state_.uploaded.assign(backend_, packed);
     const DeviceBatch& batch = state_.uploaded.batch();
     const std::int64_t layers = decoder_.config().num_layers, N = packed.rows();
 
-    decoder_.embed(weights_, batch, memory.x[0].slice_rows(0, N));
-    for (std::int64_t layer = 0; layer < layers; ++layer) {
-      control_.check();
-      BlockActivations a = activations(memory, layer, N);
-      decoder_.block_forward(weights_, layer, batch, memory.pages, a, memory.x[layer + 1].slice_rows(0, N));
-    }
+    const auto put = [&](DeviceArray<std::int32_t>& array, const std::vector<std::int32_t>& index) {
+      return index.empty() ? nullptr : array.assign(backend_, std::span<const std::int32_t>(index));
+    };
+    const std::int32_t* const rows = put(kept_rows_, kept.rows);
+    logits_ = put(kept_logits_, kept.logits);
+    if (rows) state_.kept.restore_output(backend_, rows, memory.x.back().slice_rows(0, N));
+    else decoder_.forward(weights_, batch, memory.pages, 0, {memory.blocks, memory.x}, control_);
 
     const View dx = memory.dx.slice_rows(0, N);
     backend_.fill_zero(dx);
@@ -78,9 +106,13 @@ class TrainingPass {
     for (std::int64_t layer = layers; layer-- > 0;) {
       control_.check();
       BlockActivations a = activations(memory, layer, N);
-      if (recompute_)
+      if (rows) {
+        state_.kept.restore(backend_, layer, rows, a);
+        decoder_.block_restore(weights_, layer, a);
+      } else if (recompute_) {
         // The block's output goes where its successor read it: the same bits again.
         decoder_.block_forward(weights_, layer, batch, memory.pages, a, memory.x[layer + 1].slice_rows(0, N));
+      }
       decoder_.block_backward(weights_, state_.parameters, state_.gradients, layer, batch, state_.uploaded.paths(), a, g, dx);
     }
     backend_.embed_backward(batch.tokens, dx, state_.gradients[state_.parameters.embedding]);
@@ -88,8 +120,8 @@ class TrainingPass {
 
  private:
   BlockActivations activations(const TrainingMemory& memory, std::int64_t layer, std::int64_t rows) const {
-    BlockActivations a = memory.blocks[recompute_ ? 0 : layer];
-    a.x_in = memory.x[layer];
+    BlockActivations a = memory.blocks[static_cast<std::size_t>(layer) % memory.blocks.size()];
+    a.x_in = memory.x[static_cast<std::size_t>(layer) % memory.x.size()];
     return a.first_rows(rows);
   }
 
@@ -120,7 +152,12 @@ class TrainingPass {
                             std::int64_t begin, std::int64_t end) {
     const Head::Buffers b = memory.head.first_rows(end - begin);
     const View x = memory.x.back().slice_rows(0, packed.rows());
-    state_.head.logits(weights_, x, state_.uploaded.head_rows() + begin, b);
+    if (logits_) {
+      state_.head.input(weights_, x, state_.uploaded.head_rows() + begin, b);
+      state_.kept.restore_logits(backend_, logits_ + begin, b.logits);
+    } else {
+      state_.head.logits(weights_, x, state_.uploaded.head_rows() + begin, b);
+    }
     const std::int64_t first = packed.target_begin[begin], last = packed.target_begin[end];
     backend_.logprob_forward(b.logits, inverse_temperature_, state_.uploaded.targets(begin), memory.logprobs, b.lse, b.entropy,
                              {}, 0);
@@ -165,11 +202,13 @@ class TrainingPass {
   double inverse_temperature_;
   bool recompute_;
   const Control& control_;
+  DeviceArray<std::int32_t> kept_rows_, kept_logits_;
+  const std::int32_t* logits_ = nullptr;  // (head rows) where the micro-batch's logits are kept; null: they are computed
 };
 
 }  // namespace
 
-std::size_t training_bytes(const Engine::State& state, std::int64_t rows) {
+std::size_t training_bytes(const Engine::State& state, std::int64_t rows, bool kept) {
   AttentionShape shape;
   shape.heads = static_cast<int>(state.config.num_heads);
   shape.kv_heads = static_cast<int>(state.config.num_kv_heads);
@@ -177,7 +216,7 @@ std::size_t training_bytes(const Engine::State& state, std::int64_t rows) {
   const std::int64_t P = state.backend->page_positions();
   TrainingMemory memory;
   Arena plan;
-  memory.lay_out(plan, *state.backend, state.config, shape, {rows, (rows + P - 1) / P, rows, rows}, state.options.recompute);
+  memory.lay_out(plan, *state.backend, state.config, shape, {rows, (rows + P - 1) / P, rows, rows}, state.options.recompute, kept);
   return plan.used();
 }
 
@@ -192,29 +231,43 @@ AccumulateResult Engine::accumulate(const TokenForest& forest, const std::vector
   const std::int64_t budget = options.batch_tokens > 0 ? options.batch_tokens : state.options.batch_tokens;
 
   std::vector<PackedBatch> batches;
+  std::vector<KeptRows> kept;
+  const std::vector<std::int32_t> row_of_token = state.kept.rows_of(forest);
+  bool all_kept = true;
   Extent extent;
   for (const MicroBatch& micro_batch : plan_micro_batches(forest, objective.wanted(), budget)) {
     batches.push_back(pack(forest, micro_batch, state.backend->page_positions(), objective.predicted()));
     extent.cover(batches.back());
+    kept.push_back(find_kept(state.kept, row_of_token, batches.back()));
+    all_kept = all_kept && !kept.back().rows.empty();
   }
 
   const Weights& weights = state.trainable_weights();
   state.make_gradients();
   TrainingMemory memory;
-  Arena plan;
-  memory.lay_out(plan, *state.backend, state.config, decoder.attention_shape(0), extent, recompute);
-  Arena arena(state.work.reserve(plan.used()));
-  memory.lay_out(arena, *state.backend, state.config, decoder.attention_shape(0), extent, recompute);
+  const auto lay_out = [&](Arena arena) {
+    memory.lay_out(arena, *state.backend, state.config, decoder.attention_shape(0), extent, recompute, all_kept);
+    return arena.used();
+  };
+  void* block = state.work.reserve(lay_out(Arena()));
+  if (state.kept.rows() == 0) {  // what was kept may have had to make room
+    kept.assign(kept.size(), {});
+    all_kept = false;
+    block = state.work.reserve(lay_out(Arena()));
+  }
+  lay_out(Arena(block));
 
   AccumulateResult result;
   std::int64_t total = 0;
   for (const PackedBatch& packed : batches) total += packed.rows();
   TrainingPass pass(state, decoder, weights, objective, options.temperature, recompute, control);
   state.gradients_empty = false;
-  for (const PackedBatch& packed : batches) {
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const PackedBatch& packed = batches[i];
     control.check();
-    pass.run(forest, packed, memory);
+    pass.run(forest, packed, kept[i], memory);
     result.tokens += packed.rows();
+    if (!kept[i].rows.empty()) result.kept_tokens += packed.rows();
     result.micro_batches += 1;
     control.report(result.tokens, total);
   }

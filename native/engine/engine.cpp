@@ -95,7 +95,7 @@ void Engine::write(const std::string& name, const std::vector<float>& values) {
   for (const float value : values)
     if (!std::isfinite(value)) fail(ErrorCode::NonFinite, "a value written to ", name, " is not a finite number");
   upload_floats(*state.backend, values, master);
-  state.current.stale = true;
+  state.weights_changed();
 }
 
 void Engine::keep_reference() {

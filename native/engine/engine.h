@@ -67,6 +67,7 @@ struct AccumulateResult {
   double loss = 0;                     // the sum of the terms' losses
   std::vector<TermStatistics> terms;   // in the order given
   std::int64_t tokens = 0;             // tokens that went through the network
+  std::int64_t kept_tokens = 0;        // of these, the ones whose activations sample() had kept: they went through it backward only
   std::int64_t micro_batches = 0;
 };
 
@@ -95,6 +96,7 @@ struct MemoryPlanOptions {
   std::int64_t rollouts = 1;           // per context
   std::int64_t new_tokens = 0;         // per rollout, at most
   std::int64_t max_sequences = 0;      // decoded at once; 0: as sample() decides
+  bool keep_activations = false;       // of the rollouts, all of which are trained on
 };
 
 struct MemoryItem {

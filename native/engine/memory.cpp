@@ -13,9 +13,10 @@ std::string megabytes(std::size_t bytes) { return std::to_string((bytes + (1 << 
 }  // namespace
 
 void MemoryBudget::hold(const std::string& purpose, std::size_t bytes) {
-  const auto found = held_.find(purpose);
-  const std::size_t others = held() - (found == held_.end() ? 0 : found->second);
-  if (bytes > limit_ || others > limit_ - bytes) {
+  const auto fits = [&] { return bytes <= limit_ && beside(purpose) <= limit_ - bytes; };
+  if (!fits()) give_back_();
+  if (!fits()) {
+    const std::size_t others = beside(purpose);
     std::string list;
     for (const auto& [name, value] : held_)
       if (name != purpose && value > 0) list += (list.empty() ? "" : ", ") + name + " " + megabytes(value);
@@ -27,6 +28,11 @@ void MemoryBudget::hold(const std::string& purpose, std::size_t bytes) {
   held_[purpose] = bytes;
 }
 
+std::size_t MemoryBudget::beside(const std::string& purpose) const {
+  const auto found = held_.find(purpose);
+  return held() - (found == held_.end() ? 0 : found->second);
+}
+
 std::size_t MemoryBudget::held() const {
   std::size_t sum = 0;
   for (const auto& [name, value] : held_) sum += value;
@@ -36,7 +42,7 @@ std::size_t MemoryBudget::held() const {
 void* WorkMemory::reserve(std::size_t bytes) {
   if (bytes > buffer_.bytes()) {
     release();
-    budget_.hold("activations and key/value store", bytes);
+    budget_.hold(kWorkPurpose, bytes);
     buffer_ = Buffer(backend_, bytes);
   }
   return buffer_.data();
@@ -44,7 +50,7 @@ void* WorkMemory::reserve(std::size_t bytes) {
 
 void WorkMemory::release() {
   buffer_ = Buffer();
-  budget_.hold("activations and key/value store", 0);
+  budget_.hold(kWorkPurpose, 0);
 }
 
 }  // namespace foretoken

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -10,10 +11,15 @@
 
 namespace foretoken {
 
+/// Purposes that are named in several places.
+constexpr const char* kWorkPurpose = "activations and key/value store";
+constexpr const char* kKeptPurpose = "kept activations";
+
 /// Keeps account of what is held for which purpose and refuses, with numbers, what would not fit.
 class MemoryBudget {
  public:
-  explicit MemoryBudget(std::size_t limit) : limit_(limit) {}
+  /// `give_back` is asked for what is not needed before anything is refused.
+  MemoryBudget(std::size_t limit, std::function<void()> give_back) : limit_(limit), give_back_(std::move(give_back)) {}
 
   /// Records that `purpose` will hold `bytes` (instead of what it held). Throws OutOfMemory before anything is allocated.
   void hold(const std::string& purpose, std::size_t bytes);
@@ -22,7 +28,10 @@ class MemoryBudget {
   const std::map<std::string, std::size_t>& purposes() const { return held_; }
 
  private:
+  std::size_t beside(const std::string& purpose) const;
+
   std::size_t limit_;
+  std::function<void()> give_back_;
   std::map<std::string, std::size_t> held_;
 };
 

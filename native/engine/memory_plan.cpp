@@ -65,19 +65,33 @@ std::vector<MemoryItem> Engine::memory_plan(const MemoryPlanOptions& options) co
   if (trains || state.m) plan.push_back({"optimizer", 2 * ParameterStore::bytes_for(specs, matrices, vectors)});
   for (const char* copy : {"reference weights", "average weights"})
     if (const std::size_t bytes = held(copy)) plan.push_back({copy, bytes});
-  const std::size_t training = trains ? training_bytes(state, rows) : 0;
+  const std::size_t training = trains ? training_bytes(state, rows, false) : 0;
   const std::size_t sampling = options.contexts > 0 ? sampling_bytes(state, options) : 0;
   // One block serves both: activations and the key/value store never live at once.
-  plan.push_back({"activations and key/value store", std::max({training, sampling, state.work.bytes()})});
+  plan.push_back({kWorkPurpose, std::max({training, sampling, state.work.bytes()})});
+  const std::size_t work = plan.size() - 1;
   std::size_t scratch = 0, table = 0;
   if (trains || sampling > 0) {
-    const PassExtent work = extent_of(state, options, rows);
-    scratch = state.backend->scratch_bytes_for(work);
-    table = state.rope_table_bytes(work.longest_path);
+    const PassExtent extent = extent_of(state, options, rows);
+    scratch = state.backend->scratch_bytes_for(extent);
+    table = state.rope_table_bytes(extent.longest_path);
   }
   plan.push_back({"RoPE table", std::max(held("RoPE table"), table)});
   plan.push_back({"backend scratch", std::max(state.backend->scratch_bytes(), scratch)});
   plan.push_back({"code, stacks and host tables", kHostBytes});
+
+  std::size_t kept = state.kept.bytes();
+  if (options.keep_activations && options.contexts > 0 && !state.backend->asynchronous()) {
+    std::size_t others = 0;
+    for (const MemoryItem& item : plan) others += item.bytes;
+    const std::int64_t decoded = options.contexts * options.rollouts * std::max<std::int64_t>(options.new_tokens - 1, 0);
+    const KeptActivations::Extent wanted{options.contexts * options.context_tokens + decoded, options.contexts + decoded};
+    const KeptActivations::Extent fitting = state.keepable(wanted, others);
+    kept = std::max(kept, KeptActivations::bytes_for(*state.backend, state.config, fitting));
+    if (trains && fitting.rows == wanted.rows)
+      plan[work].bytes = std::max({training_bytes(state, rows, true), sampling, state.work.bytes()});
+  }
+  if (kept > 0) plan.push_back({kKeptPurpose, kept});
   return plan;
 }
 

@@ -140,7 +140,7 @@ void Engine::load_training_state(const std::string& directory) {
     }
   };
   load("weight", state.current.masters);
-  state.current.stale = true;
+  state.weights_changed();
   if (has("m")) {
     state.make_moments();
     load("m", state.m);

@@ -40,6 +40,38 @@ void validate(const SampleOptions& options, const TokenForest& forest, std::int6
 /// Pages of the store that no rollout gets.
 std::int64_t spare_pages(const Backend& backend) { return backend.records() ? 1 : 0; }
 
+/// Rows that go through the network at most: contexts, the last tokens of those that are there already, and rollouts' tokens
+/// but the last of each. Logits of contexts' last tokens and of all in rollouts.
+KeptActivations::Extent all_to_keep(const TokenForest& forest, const SampleOptions& options) {
+  std::vector<bool> counted(forest.segments().size(), false);
+  const auto contexts = static_cast<std::int64_t>(options.from.size());
+  const std::int64_t decoded = contexts * options.n * (options.max_tokens - 1);
+  KeptActivations::Extent extent{contexts + decoded, contexts + decoded};
+  for (const std::int32_t segment : options.from)
+    for (std::int32_t up = segment; up >= 0 && !counted[up]; up = forest.segments()[up].parent) {
+      counted[up] = true;
+      extent.rows += forest.segments()[up].length;
+    }
+  return extent;
+}
+
+/// Makes room for what is to be kept, or for as much as there is memory for beside all that training will
+/// hold by `plan`, and `work` for this call. Null where none do, and on a GPU: steps of decoding that are recorded write to the same
+/// addresses every time, and are queued before their tokens are known.
+KeptActivations* room_for_activations(Engine::State& state, const std::vector<MemoryItem>& plan,
+                                      const KeptActivations::Extent& wanted, std::size_t work) {
+  if (state.backend->asynchronous()) return nullptr;
+  std::size_t others = 0;
+  for (const MemoryItem& item : plan)
+    if (item.name == kWorkPurpose) others += std::max(item.bytes, work);
+    else if (item.name != kKeptPurpose) others += item.bytes;
+  const KeptActivations::Extent extent = state.keepable(wanted, others);
+  state.budget.hold(kKeptPurpose,
+                    std::max(state.kept.bytes(), KeptActivations::bytes_for(*state.backend, state.config, extent)));
+  state.kept.reserve(*state.backend, state.config, extent);
+  return extent.rows > 0 ? &state.kept : nullptr;
+}
+
 }  // namespace
 
 CachedForwardRows sampling_rows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts,
@@ -102,7 +134,7 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
     pages = std::min(most, state.options.cache_tokens / P);
   } else {
     // What is held for work is given back before this call's share is taken.
-    const std::size_t others = state.budget.held() - state.work.bytes();
+    const std::size_t others = state.budget.held() - state.work.bytes() - state.kept.bytes();
     const std::size_t room = state.budget.limit() - std::min(state.budget.limit(), others + plan.used());
     pages = std::clamp<std::int64_t>(static_cast<std::int64_t>(room / store_page) - spare_pages(backend), 0, most);
   }
@@ -113,17 +145,24 @@ SampleResult Engine::sample(const TokenForest& forest, const SampleOptions& opti
          options.max_tokens, " tokens need ", least * P, " (", (store_page * static_cast<std::size_t>(least)) >> 20,
          " MB). What helps: a larger cacheTokens or memoryLimit, fewer maxTokens, a shorter context");
 
+  const std::size_t store_bytes = store_page * static_cast<std::size_t>(pages + spare_pages(backend));
+  KeptActivations* kept = nullptr;
+  if (options.keep_activations && options.weights == WeightsKind::Current)
+    kept = room_for_activations(state, memory_plan(), all_to_keep(forest, options), plan.used() + store_bytes);
+  else
+    state.release_kept();
+
   PageStore store;
   store.page_positions = P;
   store.spare_page = static_cast<std::int32_t>(pages);
   store.layer_bytes = page_bytes * static_cast<std::size_t>(pages + spare_pages(backend));
-  Arena arena(state.work.reserve(plan.used() + store.layer_bytes * static_cast<std::size_t>(layers)));
+  Arena arena(state.work.reserve(plan.used() + store_bytes));
   memory.lay_out(arena, backend, state.config, rows);
-  store.data = arena.bytes(store.layer_bytes * static_cast<std::size_t>(layers));
+  store.data = arena.bytes(store_bytes);
 
   CachedForward forward(backend, covering, state.head, weights, store, memory);
   DecodeStep step(backend, covering, state.head, weights, store, memory);
-  RolloutScheduler scheduler(forest, options, state.options.batch_tokens, rows.sequences, pages, P);
+  RolloutScheduler scheduler(forest, options, state.options.batch_tokens, rows.sequences, pages, P, kept);
   return scheduler.run(backend, forward, step, stop, control);
 }
 

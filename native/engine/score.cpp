@@ -37,7 +37,7 @@ class ScoringPass {
 
   void run(const PackedBatch& packed, const ScoringMemory& memory, const Control& control) {
     state_.uploaded.assign(backend_, packed);
-    const View x = decoder_.forward(weights_, state_.uploaded.batch(), memory.pages, 0, memory.block, memory.x, control);
+    const View x = decoder_.forward(weights_, state_.uploaded.batch(), memory.pages, 0, {{&memory.block, 1}, memory.x}, control);
     const std::int64_t rows = static_cast<std::int64_t>(packed.head_rows.size());
     const std::int64_t chunk = std::max<std::int64_t>(memory.head.logits.rows, 1);
     for (std::int64_t begin = 0; begin < rows; begin += chunk) {

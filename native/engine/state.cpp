@@ -43,7 +43,8 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
 
 Engine::State::State(ModelConfig model_config, const EngineOptions& engine_options)
     : options(engine_options), config(std::move(model_config)), backend(make_backend(options)),
-      budget(options.memory_limit > 0 ? options.memory_limit : backend->available_memory()), parameters(config),
+      budget(options.memory_limit > 0 ? options.memory_limit : backend->available_memory(), [this] { release_kept(); }),
+      parameters(config),
       head(*backend, config), work(*backend, budget) {
   if (options.batch_tokens < 1) fail(ErrorCode::InvalidArgument, "batchTokens must be at least 1");
 }
@@ -66,6 +67,20 @@ WeightSet Engine::State::copy_of_current(const char* purpose, DType matrices) {
   for (std::size_t i = 0; i < copy.masters.count(); ++i) backend->convert(current.masters[i], copy.masters[i]);
   copy.stale = true;
   return copy;
+}
+
+void Engine::State::weights_changed() {
+  current.stale = true;
+  kept.forget();
+}
+
+KeptActivations::Extent Engine::State::keepable(const KeptActivations::Extent& wanted, std::size_t others) const {
+  return KeptActivations::fitting(*backend, config, wanted, (budget.limit() - std::min(budget.limit(), others)) / 2);
+}
+
+void Engine::State::release_kept() {
+  kept.release();
+  budget.hold(kKeptPurpose, 0);
 }
 
 const Weights& Engine::State::weights(WeightsKind kind) {

@@ -10,6 +10,7 @@
 #include "model/decoder.h"
 #include "model/device_batch.h"
 #include "model/head.h"
+#include "model/kept_activations.h"
 #include "model/weights.h"
 #include "rollout/cached_forward.h"
 
@@ -42,6 +43,7 @@ struct Engine::State {
   std::int64_t updates = 0;             // optimizer steps so far
   WorkMemory work;
   UploadedBatch uploaded;
+  KeptActivations kept;                 // by the last sample(), while the weights stay
   std::vector<std::uint8_t> token_bytes;
   std::vector<std::int64_t> token_offsets;  // (V + 1) or empty
 
@@ -52,6 +54,13 @@ struct Engine::State {
   void make_masters();
   /// A copy whose matrices are held in `matrices`.
   WeightSet copy_of_current(const char* purpose, DType matrices);
+  /// The masters of the current weights have been written to.
+  void weights_changed();
+  /// What of `wanted` is kept when `others` bytes are for other purposes: half of what is left is used, since something else
+  /// may need memory later.
+  KeptActivations::Extent keepable(const KeptActivations::Extent& wanted, std::size_t others) const;
+  /// Gives back the memory of what sampling has kept.
+  void release_kept();
   /// The packed weights of a kind, fresh; throws InvalidArgument when there is no such copy.
   const Weights& weights(WeightsKind kind);
   /// The current weights with what the backward pass needs.
@@ -66,8 +75,9 @@ struct Engine::State {
   Decoder& decoder_for(const TokenForest& forest, std::int64_t extra_positions = 0);
 };
 
-/// Bytes of work memory that a training pass over `rows` packed tokens takes, all of them predicted.
-std::size_t training_bytes(const Engine::State& state, std::int64_t rows);
+/// Bytes of work memory that a training pass over `rows` packed tokens takes, all of them predicted; `kept`: their
+/// activations are, all of them.
+std::size_t training_bytes(const Engine::State& state, std::int64_t rows, bool kept);
 
 /// Rows of the passes that sampling makes.
 CachedForwardRows sampling_rows(const Engine::State& state, std::int64_t contexts, std::int64_t rollouts,

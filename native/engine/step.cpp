@@ -80,7 +80,7 @@ StepResult Engine::step(const StepOptions& options) {
   StepResult result;
   result.grad_norm = std::sqrt(sum);
   state.updates += 1;
-  state.current.stale = true;
+  state.weights_changed();
   zero_gradients();
   result.step = state.updates;
   return result;

@@ -8,29 +8,52 @@ namespace foretoken {
 
 namespace {
 
+/// How many of each entry's tokens need rows: all that something depends on, and one at least. A rollout's last token
+/// predicts nothing.
+std::vector<std::int32_t> needed_tokens(const TokenForest& forest, const MicroBatch& batch, const std::vector<bool>& predicted,
+                                        const std::vector<std::int32_t>& extra_rows) {
+  std::vector<bool> continued(forest.segments().size(), false);
+  for (const auto& [index, owned] : batch.entries)
+    if (const std::int32_t parent = forest.segments()[index].parent; parent >= 0) continued[parent] = true;
+  std::vector<std::int32_t> needed;
+  for (const auto& [index, owned] : batch.entries) {
+    const Segment& segment = forest.segments()[index];
+    std::int32_t count = segment.length;
+    while (!continued[index] && count > 1) {
+      const std::int64_t last = segment.begin + count - 1, next = last + 1;
+      const bool has_target = owned && count < segment.length && (predicted.empty() || predicted[next]);
+      if (has_target || std::binary_search(extra_rows.begin(), extra_rows.end(), static_cast<std::int32_t>(last))) break;
+      --count;
+    }
+    needed.push_back(count);
+  }
+  return needed;
+}
+
 /// Rows that tell which token of the forest lies where, and the attention paths over them.
-void lay_out_paths(const TokenForest& forest, const MicroBatch& batch, std::int64_t P, PackedBatch& packed) {
+void lay_out_paths(const TokenForest& forest, const MicroBatch& batch, const std::vector<std::int32_t>& needed, std::int64_t P,
+                   PackedBatch& packed) {
   const std::vector<Segment>& segments = forest.segments();
   std::vector<std::int32_t> run_of(segments.size(), -1);
   std::int64_t blocks = 0;
-  for (const auto& [index, owned] : batch.entries) {
-    const Segment& segment = segments[index];
-    const std::int64_t end = std::int64_t{segment.start_position} + segment.length;
+  for (std::size_t entry = 0; entry < batch.entries.size(); ++entry) {
+    const std::int64_t end = std::int64_t{segments[batch.entries[entry].segment].start_position} + needed[entry];
     blocks = std::max(blocks, (end + P - 1) / P);
-    packed.longest_run = std::max<std::int64_t>(packed.longest_run, segment.length);
+    packed.longest_run = std::max<std::int64_t>(packed.longest_run, needed[entry]);
     packed.longest_path = std::max(packed.longest_path, end);
   }
   packed.table_stride = blocks;
   packed.tables.assign(batch.entries.size() * static_cast<std::size_t>(blocks), 0);
 
-  for (const auto& [index, owned] : batch.entries) {
+  for (std::size_t entry = 0; entry < batch.entries.size(); ++entry) {
+    const std::int32_t index = batch.entries[entry].segment, length = needed[entry];
     const Segment& segment = segments[index];
     const auto run = static_cast<std::int32_t>(packed.runs.size());
     const auto row = static_cast<std::int32_t>(packed.tokens.size());
     run_of[index] = run;
     if (segment.parent < 0) packed.trees.push_back(run);
-    packed.runs.push_back({row, segment.length, segment.start_position, run});
-    for (std::int32_t i = 0; i < segment.length; ++i) {
+    packed.runs.push_back({row, length, segment.start_position, run});
+    for (std::int32_t i = 0; i < length; ++i) {
       packed.tokens.push_back(forest.tokens()[segment.begin + i]);
       packed.positions.push_back(segment.start_position + i);
       packed.forest_index.push_back(segment.begin + i);
@@ -39,7 +62,7 @@ void lay_out_paths(const TokenForest& forest, const MicroBatch& batch, std::int6
     const auto path_begin = static_cast<std::int64_t>(packed.path_rows.size());
     packed.path_begin.push_back(path_begin);
     std::int32_t* table = packed.tables.data() + run * blocks;
-    const std::int64_t start = segment.start_position, end = start + segment.length;
+    const std::int64_t start = segment.start_position, end = start + length;
     if (segment.parent >= 0) {
       const std::int32_t parent = run_of[segment.parent];
       invariant(parent >= 0, "a micro-batch holds every segment's parent before it");
@@ -47,7 +70,7 @@ void lay_out_paths(const TokenForest& forest, const MicroBatch& batch, std::int6
       for (std::int64_t p = 0; p < start; ++p) packed.path_rows.push_back(packed.path_rows[parent_begin + p]);
       std::copy_n(packed.tables.data() + parent * blocks, start / P, table);
     }
-    for (std::int32_t i = 0; i < segment.length; ++i) packed.path_rows.push_back(row + i);
+    for (std::int32_t i = 0; i < length; ++i) packed.path_rows.push_back(row + i);
     // From the block that the segment begins in on, the path has pages of its own; if it begins inside a block,
     // that page repeats the ancestors' last rows, so that every block of every path is one page.
     for (std::int64_t block = start / P; block * P < end; ++block) {
@@ -98,7 +121,7 @@ void lay_out_targets(const TokenForest& forest, const MicroBatch& batch, const s
 PackedBatch pack(const TokenForest& forest, const MicroBatch& batch, std::int64_t page_positions,
                  const std::vector<bool>& predicted, const std::vector<std::int32_t>& extra_rows) {
   PackedBatch packed;
-  lay_out_paths(forest, batch, page_positions, packed);
+  lay_out_paths(forest, batch, needed_tokens(forest, batch, predicted, extra_rows), page_positions, packed);
   lay_out_targets(forest, batch, predicted, extra_rows, packed);
   return packed;
 }

@@ -33,6 +33,10 @@ struct PackedBatch {
   std::vector<std::int32_t> target_tokens;
   std::vector<std::int64_t> target_index;
 
+  /// Whether another run's path goes on after this one's.
+  bool has_children(std::size_t run) const {
+    return run + 1 < runs.size() && runs[run + 1].position == runs[run].position + runs[run].count;
+  }
   std::int64_t rows() const { return static_cast<std::int64_t>(tokens.size()); }
 };
 

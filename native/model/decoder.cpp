@@ -121,14 +121,17 @@ void Decoder::block_rest(const Weights& weights, std::int64_t layer, View attent
 }
 
 View Decoder::forward(const Weights& weights, const DeviceBatch& batch, void* pages, std::size_t layer_bytes,
-                      const BlockActivations& block, const View (&x)[2], const Control& control,
-                      const WantedRows* wanted) const {
-  View from = x[0].slice_rows(0, batch.rows), to = x[1].slice_rows(0, batch.rows);
-  embed(weights, batch, from);
+                      const ForwardMemory& memory, const Control& control, const WantedRows* wanted) const {
+  const auto residual = [&](std::int64_t layer) {
+    return memory.x[static_cast<std::size_t>(layer) % memory.x.size()].slice_rows(0, batch.rows);
+  };
+  View to = residual(0);
+  embed(weights, batch, to);
   for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
     control.check();
-    BlockActivations a = block;
-    a.x_in = from;
+    BlockActivations a = memory.blocks[static_cast<std::size_t>(layer) % memory.blocks.size()];
+    a.x_in = to;
+    to = residual(layer + 1);
     a = a.first_rows(batch.rows);
     void* const layer_pages = static_cast<std::byte*>(pages) + static_cast<std::size_t>(layer) * layer_bytes;
     if (!wanted || layer + 1 < config_.num_layers) {
@@ -144,9 +147,15 @@ View Decoder::forward(const Weights& weights, const DeviceBatch& batch, void* pa
       a = few;
       block_rest(weights, layer, a.q, a.x_mid, a, to);
     }
-    std::swap(from, to);
   }
-  return from;
+  return to;
+}
+
+void Decoder::block_restore(const Weights& weights, std::int64_t layer, const BlockActivations& a) const {
+  const Weights::Block& w = weights.blocks[layer];
+  backend_.norm_forward(a.x_in, w.input_norm, config_.rms_norm_eps, a.normed1, a.rstd1);
+  backend_.norm_forward(a.x_mid, w.post_norm, config_.rms_norm_eps, a.normed2, a.rstd2);
+  backend_.swiglu_forward(a.gate_up, a.h);
 }
 
 void Decoder::block_backward(const Weights& weights, const ModelParameters& parameters, const ParameterStore& gradients,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "backend/arena.h"
@@ -41,6 +42,13 @@ struct BlockActivations {
   BlockActivations first_rows(std::int64_t rows) const;
 };
 
+/// Where a pass through the blocks leaves what it computes.
+struct ForwardMemory {
+  std::span<const BlockActivations> blocks;  // (L), or 1 that serves every layer; x_in is placed by the pass
+  std::span<const View> x;                   // (L + 1) of (N, C) A, the residual stream before each block and after the last,
+                                             // or 2 that take turns
+};
+
 /// The rows of a batch whose result is wanted.
 struct WantedRows {
   const std::int32_t* rows = nullptr;  // (count) device memory
@@ -65,12 +73,14 @@ class Decoder {
   void block_forward(const Weights& weights, std::int64_t layer, const DeviceBatch& batch, void* pages, BlockActivations& a,
                      View x_out) const;
 
-  /// Embedding and all blocks, keeping nothing: x[0] and x[1] (N, C) A take turns, `a` serves every layer, and layer l's
-  /// pages lie at pages + l · layer_bytes (0: the layers share them). Returns the residual stream after the last block:
-  /// of every row, or (M, C) of the wanted ones alone, in whose last block the others only leave their keys and values.
+  /// Embedding and all blocks; layer l's pages lie at pages + l · layer_bytes (0: the layers share them). Returns the
+  /// residual stream after the last block: of every row, or (M, C) of the wanted ones alone, in whose last block the others
+  /// only leave their keys and values.
   View forward(const Weights& weights, const DeviceBatch& batch, void* pages, std::size_t layer_bytes,
-               const BlockActivations& block, const View (&x)[2], const Control& control,
-               const WantedRows* wanted = nullptr) const;
+               const ForwardMemory& memory, const Control& control, const WantedRows* wanted = nullptr) const;
+
+  /// What block_forward computes without products and attention: fills rstd1, normed1, rstd2, normed2 and h from the rest.
+  void block_restore(const Weights& weights, std::int64_t layer, const BlockActivations& a) const;
 
   /// Buffers of the backward pass, shared by all layers.
   struct Gradients {

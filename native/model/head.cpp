@@ -41,9 +41,13 @@ Head::Buffers Head::Buffers::first_rows(std::int64_t rows) const {
   return part;
 }
 
-void Head::logits(const Weights& weights, View x, const std::int32_t* index, const Buffers& b) const {
+void Head::input(const Weights& weights, View x, const std::int32_t* index, const Buffers& b) const {
   backend_.gather_rows(x, index, b.x);
   backend_.norm_forward(b.x, weights.final_norm, epsilon_, b.normed, b.rstd);
+}
+
+void Head::logits(const Weights& weights, View x, const std::int32_t* index, const Buffers& b) const {
+  input(weights, x, index, b);
   backend_.linear_forward(b.normed, *weights.head, {}, {}, b.logits);
 }
 

@@ -28,7 +28,9 @@ class Head {
     Buffers first_rows(std::int64_t rows) const;
   };
 
-  /// b.logits = W_head · norm(x[index]) for b.logits.rows rows.
+  /// b.x = x[index] and b.normed = norm(b.x) for b.logits.rows rows.
+  void input(const Weights& weights, View x, const std::int32_t* index, const Buffers& b) const;
+  /// The same and b.logits = W_head · b.normed.
   void logits(const Weights& weights, View x, const std::int32_t* index, const Buffers& b) const;
 
   /// After logprob_backward filled b.dlogits: adds to dx (N, C) A at rows index and to the gradients.

@@ -130,6 +130,7 @@ SampleOptions read_sample_options(const Napi::Value& value) {
   fields.read("stopTexts", options.stop.texts);
   fields.read("weights", options.weights, kWeights);
   fields.read("maxSequences", options.max_sequences);
+  fields.read("keepActivations", options.keep_activations);
   return options;
 }
 
@@ -179,6 +180,7 @@ MemoryPlanOptions read_memory_plan_options(const Napi::Value& value) {
   fields.read("rollouts", options.rollouts);
   fields.read("newTokens", options.new_tokens);
   fields.read("maxSequences", options.max_sequences);
+  fields.read("keepActivations", options.keep_activations);
   return options;
 }
 

@@ -132,6 +132,7 @@ Napi::Value to_js(Napi::Env env, const SampleResult& result) {
   statistics.Set("decodeTokens", number(env, result.statistics.decode_tokens));
   statistics.Set("decodeSteps", number(env, result.statistics.decode_steps));
   statistics.Set("waves", number(env, result.statistics.waves));
+  statistics.Set("keptTokens", number(env, result.statistics.kept_tokens));
   auto object = Napi::Object::New(env);
   object.Set("rollouts", rollouts);
   object.Set("statistics", statistics);
@@ -145,6 +146,7 @@ Napi::Value to_js(Napi::Env env, const AccumulateResult& result) {
   object.Set("loss", result.loss);
   object.Set("terms", terms);
   object.Set("tokens", number(env, result.tokens));
+  object.Set("keptTokens", number(env, result.kept_tokens));
   object.Set("microBatches", number(env, result.micro_batches));
   return object;
 }

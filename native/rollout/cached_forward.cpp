@@ -26,7 +26,7 @@ void CachedForwardMemory::lay_out(Arena& arena, const Backend& backend, const Mo
   decode_tokens = static_cast<std::int32_t*>(arena.bytes(static_cast<std::size_t>(decode_rows) * sizeof(std::int32_t)));
 }
 
-void CachedForward::run(const CachedBatch& batch, const Control& control) {
+void CachedForward::run(const CachedBatch& batch, KeptActivations* kept, const Control& control) {
   const std::int64_t N = batch.rows(), layers = decoder_.config().num_layers;
   std::vector<std::int32_t> tables;
   std::size_t stride = 0;
@@ -55,10 +55,14 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
                         static_cast<std::int64_t>(batch.copy_from.size()), decoder_.attention_shape(0), store_.data, layers,
                         store_.layer_bytes);
 
-  // In prefill few rows have a token to draw: the last block computes only them, and x_ holds them alone.
+  const std::optional<ForwardMemory> place = kept ? kept->place(N, memory_.block) : std::nullopt;
+
+  // In prefill few rows have a token to draw: the last block computes only them, and x_ holds them alone. Where activations
+  // are kept it computes all.
   const auto wanted_count = static_cast<std::int64_t>(batch.head_rows.size());
+  const bool few = wanted_count < N && !place;
   WantedRows wanted;
-  if (wanted_count < N) {
+  if (few) {
     std::vector<Run> runs;
     std::vector<bool> is_wanted(static_cast<std::size_t>(N));
     for (const std::int32_t row : batch.head_rows) is_wanted[row] = true;
@@ -77,12 +81,13 @@ void CachedForward::run(const CachedBatch& batch, const Control& control) {
   } else {
     put(head_rows_, backend_, batch.head_rows);
   }
-  x_ = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, memory_.block, memory_.x, control,
-                        wanted_count < N ? &wanted : nullptr);
+  x_ = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, place.value_or(memory_.forward()), control,
+                        few ? &wanted : nullptr);
 }
 
-View CachedForward::logits(std::int64_t begin, std::int64_t count) {
-  const Head::Buffers b = memory_.head.first_rows(count);
+View CachedForward::logits(std::int64_t begin, std::int64_t count, KeptActivations* kept) {
+  Head::Buffers b = memory_.head.first_rows(count);
+  if (const View place = kept ? kept->place_logits(count) : View{}) b.logits = place;
   head_.logits(weights_, x_, head_rows_.data() + begin, b);
   return b.logits;
 }

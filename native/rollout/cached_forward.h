@@ -4,6 +4,7 @@
 #include "core/control.h"
 #include "model/decoder.h"
 #include "model/head.h"
+#include "model/kept_activations.h"
 #include "rollout/context_cache.h"
 
 namespace foretoken {
@@ -37,6 +38,7 @@ struct CachedForwardMemory {
   std::int32_t* decode_tokens = nullptr;    // (decode_rows) as select_tokens leaves them
 
   void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, const CachedForwardRows& rows);
+  ForwardMemory forward() const { return {{&block, 1}, x}; }
 };
 
 /// Runs batches of whole segments through the network with keys and values in the store: prefill.
@@ -46,10 +48,11 @@ class CachedForward {
                 const CachedForwardMemory& memory)
       : backend_(backend), decoder_(decoder), head_(head), weights_(weights), store_(store), memory_(memory) {}
 
-  /// Embedding and blocks; afterwards `logits` may be asked for any of the batch's head rows.
-  void run(const CachedBatch& batch, const Control& control);
-  /// Logits (count, V) of head rows [begin, begin + count), at most as many as the memory was laid out for.
-  View logits(std::int64_t begin, std::int64_t count);
+  /// Embedding and blocks; afterwards `logits` may be asked for any of the batch's head rows. Leaves the activations in
+  /// `kept`, if any.
+  void run(const CachedBatch& batch, KeptActivations* kept, const Control& control);
+  /// Logits (count, V) of head rows [begin, begin + count), at most as many as the memory was laid out for; in `kept`, if any.
+  View logits(std::int64_t begin, std::int64_t count, KeptActivations* kept);
   std::int64_t chunk_rows() const { return memory_.head.logits.rows; }
 
  private:

@@ -36,7 +36,8 @@ DecodeStep::DecodeStep(Backend& backend, const Decoder& decoder, const Head& hea
   copy_to_.reserve(backend, static_cast<std::size_t>(memory.decode_rows));
 }
 
-void DecodeStep::run(const DecodeBatch& batch, const TokenRules& rules, const SampledTokens& sampled, const Control& control) {
+void DecodeStep::run(const DecodeBatch& batch, const TokenRules& rules, const SampledTokens& sampled, KeptActivations* kept,
+                     const Control& control) {
   if (!batch.copy_from.empty())
     backend_.cache_copy(copy_from_.assign(backend_, std::span<const std::int32_t>(batch.copy_from)),
                         copy_to_.assign(backend_, std::span<const std::int32_t>(batch.copy_to)),
@@ -83,13 +84,16 @@ void DecodeStep::run(const DecodeBatch& batch, const TokenRules& rules, const Sa
   device.positions = in.positions;
   device.paths = {in.runs, rows, 1, in.tables, stride, stride * P};
   device.writes = {in.in_order, in.slots};
+  const std::optional<ForwardMemory> place = kept ? kept->place(rows, memory_.block) : std::nullopt;
+  const View logits = place ? kept->place_logits(rows) : View{};
   const std::uint64_t key = number_ << 40 | static_cast<std::uint64_t>(rows) << 20 | static_cast<std::uint64_t>(stride);
   backend_.sequence(key, [&] {
     backend_.select_tokens(in.tokens, sampled.tokens(), in.token_from, rows, rules, memory_.decode_tokens, in.runs);
-    const View x = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, memory_.block, memory_.x, control);
+    const View x = decoder_.forward(weights_, device, store_.data, store_.layer_bytes, place.value_or(memory_.forward()), control);
     for (std::int64_t begin = 0, chunk = memory_.head.logits.rows; begin < rows; begin += chunk) {
       const std::int64_t count = std::min(chunk, rows - begin);
-      const Head::Buffers b = memory_.head.first_rows(count);
+      Head::Buffers b = memory_.head.first_rows(count);
+      if (logits) b.logits = logits.slice_rows(begin, count);
       head_.logits(weights_, x, in.in_order + begin, b);
       backend_.sample(b.logits, in.draws + begin, rules, sampled.tokens() + begin, sampled.logprobs().slice_cols(begin, count));
     }

@@ -31,8 +31,10 @@ class DecodeStep {
   DecodeStep(Backend& backend, const Decoder& decoder, const Head& head, const Weights& weights, const PageStore& store,
              const CachedForwardMemory& memory);
 
-  /// `rules` and `sampled` are the same in all steps.
-  void run(const DecodeBatch& batch, const TokenRules& rules, const SampledTokens& sampled, const Control& control);
+  /// `rules` and `sampled` are the same in all steps. Leaves the activations and logits in `kept`, if any;
+  /// none where the backend records sequences.
+  void run(const DecodeBatch& batch, const TokenRules& rules, const SampledTokens& sampled, KeptActivations* kept,
+           const Control& control);
 
   /// The least of a few numbers of rows that is not below `rows`.
   static std::int64_t rounded_rows(std::int64_t rows);

@@ -23,6 +23,11 @@ std::int64_t RolloutScheduler::sequence_pages(std::int64_t context, std::int64_t
 
 std::int64_t RolloutScheduler::context_length(std::int32_t entry) const { return path_length(forest_, options_.from[entry]); }
 
+std::int64_t RolloutScheduler::last_token(std::int32_t entry) const {
+  const Segment& s = forest_.segments()[options_.from[entry]];
+  return s.begin + s.length - 1;
+}
+
 std::int64_t RolloutScheduler::least_pages(const TokenForest& forest, const SampleOptions& options, std::int64_t P) {
   const ContextCache empty(forest, P);
   std::int64_t context = 0, sequence = 0;
@@ -48,13 +53,16 @@ std::int64_t RolloutScheduler::most_pages(const TokenForest& forest, const Sampl
 }
 
 RolloutScheduler::RolloutScheduler(const TokenForest& forest, const SampleOptions& options, std::int64_t prefill_tokens,
-                                   std::int64_t max_sequences, std::int64_t pages, std::int64_t page_positions)
+                                   std::int64_t max_sequences, std::int64_t pages, std::int64_t page_positions,
+                                   KeptActivations* kept)
     : forest_(forest), options_(options), prefill_tokens_(prefill_tokens), max_sequences_(max_sequences),
       page_positions_(page_positions), pool_(pages), contexts_(forest, page_positions),
-      unfinished_(options.from.size(), options.n), row_in_batch_(static_cast<std::size_t>(forest.size()), -1) {
+      unfinished_(options.from.size(), options.n), row_in_batch_(static_cast<std::size_t>(forest.size()), -1),
+      kept_(kept), kept_tokens_(row_in_batch_.size(), PrefixTree::kAbsent) {
   result_.rollouts.resize(options.from.size() * static_cast<std::size_t>(options.n));
   for (std::size_t i = 0; i < result_.rollouts.size(); ++i)
     result_.rollouts[i].segment = options.from[i / static_cast<std::size_t>(options.n)];
+  kept_last_.assign(result_.rollouts.size(), PrefixTree::kAbsent);
 }
 
 SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, DecodeStep& step, const StopMatcher& stop,
@@ -73,6 +81,7 @@ SampleResult RolloutScheduler::run(Backend& backend, CachedForward& forward, Dec
   }
   if (ahead_.count() > 0) sampled_->fetch(ahead_.half, ahead_.count());  // of rollouts that had all ended
   result_.statistics.decode_tokens = decoded_;
+  if (kept_) result_.statistics.kept_tokens = kept_->rows();
   return std::move(result_);
 }
 
@@ -144,12 +153,14 @@ void RolloutScheduler::prefill(Backend& backend, CachedForward& forward, const S
       entries.push_back(entry);
       batch.head_rows.push_back(last_row[segment]);
     }
-    forward.run(batch, control);
+    forward.run(batch, kept_, control);
+    if (kept_) keep_context(touched);
     result_.statistics.prefill_tokens += batch.rows();
     const auto rows = static_cast<std::int64_t>(entries.size());
     for (std::int64_t begin = 0; begin < rows; begin += forward.chunk_rows()) {
       const std::int64_t count = std::min(forward.chunk_rows(), rows - begin);
-      const View logits = forward.logits(begin, count);
+      const View logits = forward.logits(begin, count, kept_);
+      for (std::int64_t i = 0; kept_ && i < count; ++i) kept_->add_logits(kept_tokens_[last_token(entries[begin + i])]);
       for (std::int32_t j = 0; j < options_.n; ++j) {
         std::vector<Sequence> fresh(static_cast<std::size_t>(count));
         Draw first;
@@ -180,6 +191,7 @@ void RolloutScheduler::prefill(Backend& backend, CachedForward& forward, const S
 void RolloutScheduler::admit_sequences(DecodeBatch& batch) {
   while (!waiting_.empty() && static_cast<std::int64_t>(active_.size()) < max_sequences_) {
     Sequence& sequence = waiting_.front();
+    kept_last_[sequence.rollout] = kept_tokens_[last_token(sequence.entry)];
     const std::int64_t context = context_length(sequence.entry);
     const std::int64_t pages = sequence_pages(context, options_.max_tokens, page_positions_);
     if (pool_.available() < pages) return;
@@ -224,7 +236,8 @@ void RolloutScheduler::decode(Backend& backend, DecodeStep& step, const StopMatc
   drawing.half = 1 - ahead_.half;
   const DecodeBatch batch = next_step(ahead_, drawing);
   if (batch.rows() > 0) {
-    step.run(batch, rules_, *sampled_, control);
+    step.run(batch, rules_, *sampled_, kept_, control);
+    if (kept_) keep_step(batch, drawing);
     sampled_->start_download(drawing.half, drawing.count());
     result_.statistics.decode_steps += 1;
   }
@@ -290,6 +303,29 @@ void RolloutScheduler::finish(Sequence& sequence) {
     pool_.give_back(sequence.table[block]);
   sequence.table.clear();
   if (--unfinished_[sequence.entry] == 0) contexts_.release(options_.from[sequence.entry], pool_);
+}
+
+void RolloutScheduler::keep_context(const std::vector<std::int64_t>& tokens) {
+  for (const std::int64_t token : tokens) {
+    const Segment& segment = forest_.segments()[forest_.segment_of(token)];
+    std::int32_t parent = PrefixTree::kRoot;
+    if (token > segment.begin) {
+      parent = kept_tokens_[token - 1];
+    } else if (segment.parent >= 0) {
+      const Segment& above = forest_.segments()[segment.parent];
+      parent = kept_tokens_[above.begin + above.length - 1];
+    }
+    // A context that comes again is still there when there is no room for it a second time.
+    if (const std::int32_t row = kept_->add(parent, forest_.tokens()[token]); row >= 0) kept_tokens_[token] = row;
+  }
+}
+
+void RolloutScheduler::keep_step(const DecodeBatch& batch, const Draw& drawing) {
+  for (std::size_t row = 0; row < batch.tokens.size(); ++row) {
+    std::int32_t& last = kept_last_[drawing.rollouts[row]];
+    last = kept_->add(last, batch.tokens[row]);
+    kept_->add_logits(last);
+  }
 }
 
 }  // namespace foretoken

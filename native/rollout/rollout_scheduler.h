@@ -25,8 +25,9 @@ namespace foretoken {
 /// not attended to its path.
 class RolloutScheduler {
  public:
+  /// `kept` takes the activations of what goes through the network; null keeps none.
   RolloutScheduler(const TokenForest& forest, const SampleOptions& options, std::int64_t prefill_tokens,
-                   std::int64_t max_sequences, std::int64_t pages, std::int64_t page_positions);
+                   std::int64_t max_sequences, std::int64_t pages, std::int64_t page_positions, KeptActivations* kept);
 
   /// Pages without which `options` cannot be served at all, and pages that serve it in one wave.
   static std::int64_t least_pages(const TokenForest& forest, const SampleOptions& options, std::int64_t page_positions);
@@ -67,8 +68,13 @@ class RolloutScheduler {
   /// Appends the drawn token; answers whether the rollout goes on.
   bool append(Sequence& sequence, std::int32_t token, float logprob, const StopMatcher& stop);
   void finish(Sequence& sequence);
+  /// Says what has just been kept: activations of these tokens of the forest, or of the rollouts' tokens in `batch` with
+  /// their logits.
+  void keep_context(const std::vector<std::int64_t>& tokens);
+  void keep_step(const DecodeBatch& batch, const Draw& drawing);
 
   std::int64_t context_length(std::int32_t entry) const;
+  std::int64_t last_token(std::int32_t entry) const;  // of the context, in the forest
   static std::int64_t sequence_pages(std::int64_t context, std::int64_t max_tokens, std::int64_t page_positions);
 
   const TokenForest& forest_;
@@ -84,6 +90,9 @@ class RolloutScheduler {
   std::deque<Sequence> waiting_;
   std::vector<Sequence> active_;
   std::vector<std::int32_t> row_in_batch_;    // (forest tokens) scratch of the prefill
+  KeptActivations* const kept_;
+  std::vector<std::int32_t> kept_tokens_;     // (forest tokens) row of each in kept_, or kAbsent
+  std::vector<std::int32_t> kept_last_;       // (rollouts) row of the last token that went through the network, or kAbsent
   std::int64_t decoded_ = 0;
 
   Draw ahead_;                                 // by the step under way, where that is queued before the host sees it

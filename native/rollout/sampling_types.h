@@ -28,6 +28,7 @@ struct SampleOptions {
   StopRules stop;
   WeightsKind weights = WeightsKind::Current;
   std::int32_t max_sequences = 0;     // most rollouts decoded at once; 0: as many as the store holds
+  bool keep_activations = false;      // for an accumulate() of the same paths, as far as memory allows
 };
 
 enum class StopReason : std::uint8_t { Length, Token, Text };
@@ -41,6 +42,7 @@ struct Rollout {
 
 struct SampleStatistics {
   std::int64_t prefill_tokens = 0, decode_tokens = 0, decode_steps = 0, waves = 0;
+  std::int64_t kept_tokens = 0;        // that went through the network and whose activations are kept
 };
 
 struct SampleResult {

@@ -37,7 +37,7 @@ export function scriptedTools(options: {
           return { segment, tokens, logprobs: new Float32Array(tokens.length).fill(-0.5), stop: 'token' as const }
         }),
       )
-      return { rollouts, statistics: { prefillTokens: 0, decodeTokens: 0, decodeSteps: 0, waves: 1 } }
+      return { rollouts, statistics: { prefillTokens: 0, decodeTokens: 0, decodeSteps: 0, waves: 1, keptTokens: 0 } }
     },
   }
   return {

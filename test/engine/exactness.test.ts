@@ -232,6 +232,32 @@ describe.each(['float32', 'bfloat16'] as const)('gradients in %s', (dtype) => {
       expect(await bitsOf(engine, 'gradient')).toEqual(expected)
     }))
 
+  test('are the same bits from what sampling has kept, without a forward pass', () =>
+    withEngines([tinyEngine({ dtype, batchTokens: 128 })], async (engine) => {
+      const forest = sharedForest()
+      const from = leavesOf(forest).slice(0, 3)
+      const { rollouts } = await engine.sample(forest, { from, n: 4, maxTokens: 12, seed: 3 })
+      const leaves = rollouts.map(({ segment, tokens }) => forest.add(segment, tokens))
+      const terms: LossTerm[] = [
+        { kind: 'policy', segments: leaves, advantages: leaves.map((_, i) => Math.cos(i)) },
+        {
+          kind: 'cross-entropy',
+          coefficient: 0.1,
+          weights: new Float32Array(forest.length).fill(0).fill(1, forest.segment(leaves[0]!).begin),
+        },
+      ]
+      const computed = await engine.accumulate(forest, terms)
+      const expected = await bitsOf(engine, 'gradient')
+      await engine.zeroGradients()
+      const contexts = sharedForest()
+      const again = await engine.sample(contexts, { from, n: 4, maxTokens: 12, seed: 3, keepActivations: true })
+      expect(again.rollouts).toEqual(rollouts)
+      expect(again.statistics.keptTokens).toBe(again.statistics.prefillTokens + 12 * 11)
+      const kept = await engine.accumulate(forest, terms)
+      expect(kept).toEqual({ ...computed, keptTokens: computed.tokens })
+      expect(await bitsOf(engine, 'gradient')).toEqual(expected)
+    }))
+
   test('are the same bits with one and two threads', () =>
     withEngines([tinyEngine({ dtype }), tinyEngine({ dtype, threads: 2 })], async (one, two) => {
       const forest = sharedForest()
@@ -267,8 +293,9 @@ describe('sharing and micro-batches change the order of the sums of a gradient, 
         return flat.add(parent === null ? null : flat.add(null, forest.flatten(parent)), tokens)
       })
       const flattened = await engine.accumulate(flat, [{ kind: 'policy', segments, advantages }])
-      expect(shared.tokens).toBe(forest.length)
-      expect(flattened.tokens).toBe(flat.length)
+      // The last token of a leaf predicts nothing, and does not go through the network.
+      expect(shared.tokens).toBe(forest.length - leaves.length)
+      expect(flattened.tokens).toBe(flat.length - leaves.length)
       expect(flattened.loss).toBeCloseTo(shared.loss, 6)
       for (const [name, gradient] of await gradientsOf(engine))
         expect(distance(expected.get(name)!, gradient), name).toBeLessThan(ROUNDING)

@@ -55,7 +55,7 @@ function scripted(answers: string[]) {
             stop: 'token' as const,
           }
         })
-        return { rollouts, statistics: { prefillTokens: 5, decodeTokens: 10, decodeSteps: 1, waves: 1 } }
+        return { rollouts, statistics: { prefillTokens: 5, decodeTokens: 10, decodeSteps: 1, waves: 1, keptTokens: 0 } }
       },
     },
   }

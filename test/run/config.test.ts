@@ -44,6 +44,7 @@ describe('the config', () => {
       maxPromptTokens: 4096,
       stopTexts: [],
       bannedTokens: [],
+      keepActivations: true,
     })
     expect(config.optimizer).toEqual({
       learningRate: 1e-6,

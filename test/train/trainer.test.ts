@@ -4,11 +4,12 @@ import { ntp } from '../../lib/algorithm/ntp.js'
 import { sft } from '../../lib/algorithm/sft.js'
 import { textsCorpus } from '../../lib/algorithm/text-corpus.js'
 import type { Engine } from '../../lib/engine/engine.js'
+import type { AccumulateResult } from '../../lib/engine/results.js'
 import { informationGainReward } from '../../lib/reward/log-prob.js'
 import { rewardFromFunction } from '../../lib/reward/reward.js'
 import { Trainer } from '../../lib/train/trainer.js'
 import type { StepMetrics, TrainEvent, TrainerOptions } from '../../lib/train/types.js'
-import { evenFirst, tinyOptions, tinyRpt, weightsOf, withoutTimes } from './tiny-run.js'
+import { evenFirst, tinyEngine, tinyOptions, tinyRpt, weightsOf, withoutTimes } from './tiny-run.js'
 
 const engines: Engine[] = []
 afterEach(async () => {
@@ -34,6 +35,23 @@ describe('a run', () => {
     expect(second.weights).toEqual(first.weights)
     const other = await run({ seed: 8 })
     expect(other.weights).not.toEqual(first.weights)
+  })
+
+  test('whose updates use what sampling has kept has the numbers and weights of one that computes it again', async () => {
+    const engine = await tinyEngine()
+    const results: AccumulateResult[] = []
+    const accumulate = engine.accumulate.bind(engine)
+    engine.accumulate = async (...call) => {
+      const result = await accumulate(...call)
+      results.push(result)
+      return result
+    }
+    const kept = await run({ engine })
+    expect(results.some(({ tokens }) => tokens > 0)).toBe(true)
+    for (const { tokens, keptTokens } of results) expect(keptTokens).toBe(tokens)
+    const computed = await run({ method: tinyRpt({ sampling: { keepActivations: false } }) })
+    expect(kept.steps.map(withoutTimes)).toEqual(computed.steps.map(withoutTimes))
+    expect(kept.weights).toEqual(computed.weights)
   })
 
   test('reports finite numbers under the names of TRL', async () => {

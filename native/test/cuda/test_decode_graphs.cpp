@@ -169,7 +169,7 @@ SampleResult sample(Watched& backend, const TinyModel& model, const TokenForest&
   store.data = page_memory.data();
   CachedForward forward(backend, decoder, head, weights, store, memory);
   DecodeStep step(backend, decoder, head, weights, store, memory);
-  return RolloutScheduler(forest, options, 64, sequences, pages, P)
+  return RolloutScheduler(forest, options, 64, sequences, pages, P, nullptr)
       .run(backend, forward, step, StopMatcher(options.stop, {}, {}), {});
 }
 

@@ -185,3 +185,119 @@ TEST("gradients do not depend on the number of threads, and recomputed blocks gi
         }
     }
 }
+
+TEST("activations that sampling has kept give the gradients of a forward pass of its own, bit for bit") {
+  for (const TinyModel& model : tiny_models())
+    for (const DType dtype : kDTypes)
+      for (const std::int64_t batch_tokens : {48, 4096}) {
+        std::vector<std::vector<float>> expected;
+        std::vector<TermStatistics> statistics;
+        for (const bool keep : {false, true})
+          for (const bool recompute : {false, true}) {
+            EngineOptions engine_options = cpu(dtype);
+            engine_options.batch_tokens = batch_tokens;
+            const auto engine = tiny_engine(model, engine_options);
+            TokenForest forest = some_forest(engine->config().vocab_size);
+            SampleOptions options;
+            options.from = {1, 3, 2, 9, 9};
+            options.n = 3;
+            options.max_tokens = 20;
+            options.seed = 5;
+            options.keep_activations = keep;
+            options.max_sequences = 6;                                        // several waves
+            options.stop.tokens = {3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37};  // of different lengths
+            const SampleResult result = engine->sample(forest, options, {});
+            CHECK_EQ(result.statistics.kept_tokens > 0, keep);
+            PolicyTerm term;
+            for (std::size_t r = 0; r < result.rollouts.size(); r += 2) {  // not all are trained on
+              term.segments.push_back(forest.add(result.rollouts[r].segment, result.rollouts[r].tokens));
+              term.advantages.push_back(r % 4 == 0 ? 1.0f : -0.5f);
+            }
+            AccumulateOptions accumulate;
+            accumulate.recompute = recompute;
+            const AccumulateResult trained = engine->accumulate(forest, {term}, accumulate, {});
+            CHECK_EQ(trained.kept_tokens, keep ? trained.tokens : 0);
+            std::vector<std::vector<float>> gradients;
+            for (const ParameterInfo& parameter : engine->parameters())
+              gradients.push_back(engine->read(parameter.name, TensorKind::Gradient));
+            if (expected.empty()) expected = gradients;
+            for (std::size_t p = 0; p < gradients.size(); ++p) CHECK(same_bits(gradients[p], expected[p]));
+          }
+      }
+}
+
+TEST("activations are kept as far as memory allows, and micro-batches without them have the same gradients") {
+  EngineOptions engine_options = cpu(DType::BFloat16);
+  engine_options.batch_tokens = 40;
+  SampleOptions options;
+  options.n = 2;
+  options.max_tokens = 16;
+  options.keep_activations = true;
+  std::size_t limit = 0;
+  std::vector<float> expected;
+  for (const std::size_t beyond : {std::size_t{1} << 30, std::size_t{560} << 10, std::size_t{0}}) {
+    engine_options.memory_limit = limit + beyond;
+    const auto engine = tiny_engine(tiny_models()[0], engine_options);
+    if (limit == 0)
+      for (const MemoryItem& item : engine->memory_plan()) limit += item.bytes;
+    TokenForest forest;
+    options.from.clear();
+    for (const std::uint32_t context : {1, 2, 3, 4}) options.from.push_back(forest.add(-1, some_tokens(8, 67, context)));
+    options.max_sequences = 4;  // the first contexts' rollouts end before the others' begin
+    const SampleResult sampled = engine->sample(forest, options, {});
+    PolicyTerm term;
+    for (const Rollout& rollout : sampled.rollouts) {
+      term.segments.push_back(forest.add(rollout.segment, rollout.tokens));
+      term.advantages.push_back(1.0f);
+    }
+    const AccumulateResult trained = engine->accumulate(forest, {term}, {}, {});
+    CHECK_EQ(trained.micro_batches, std::int64_t{4});
+    if (beyond == 0) CHECK_EQ(trained.kept_tokens, std::int64_t{0});
+    else if (beyond == std::size_t{1} << 30) CHECK_EQ(trained.kept_tokens, trained.tokens);
+    else CHECK(trained.kept_tokens > 0 && trained.kept_tokens < trained.tokens);
+    const std::vector<float> gradient = engine->read(engine->parameters()[1].name, TensorKind::Gradient);
+    if (expected.empty()) expected = gradient;
+    CHECK(same_bits(gradient, expected));
+  }
+}
+
+TEST("kept activations serve only paths that were sampled, and only until the weights change") {
+  const auto engine = tiny_engine(tiny_models()[0], cpu());
+  TokenForest forest;
+  forest.add(-1, some_tokens(21, 67, 1));
+  SampleOptions options;
+  options.from = {0};
+  options.n = 2;
+  options.max_tokens = 12;
+  options.keep_activations = true;
+  const SampleResult sampled = engine->sample(forest, options, {});
+  CHECK_EQ(sampled.statistics.kept_tokens, std::int64_t{21 + 2 * 11});
+  forest.add(0, sampled.rollouts[0].tokens);
+  const auto kept = [&](const TokenForest& trained) {
+    return engine->accumulate(trained, {CrossEntropyTerm{}}, {}, {}).kept_tokens;
+  };
+  CHECK_EQ(kept(forest), std::int64_t{32});  // the last token predicts nothing
+
+  TokenForest flat;  // the same path in another shape
+  std::vector<std::int32_t> path = forest.tokens();
+  flat.add(-1, path);
+  CHECK_EQ(kept(flat), std::int64_t{32});
+  TokenForest changed;
+  path[20] = (path[20] + 1) % 67;
+  changed.add(-1, path);
+  CHECK_EQ(kept(changed), std::int64_t{0});
+  TokenForest longer;  // a token whose predecessor was never fed
+  path = flat.tokens();
+  path.push_back(1);
+  longer.add(-1, path);
+  CHECK_EQ(kept(longer), std::int64_t{0});
+
+  StepOptions step;
+  step.learning_rate = 1e-3;
+  engine->step(step);
+  CHECK_EQ(kept(forest), std::int64_t{0});
+  engine->sample(forest, options, {});
+  options.keep_activations = false;
+  engine->sample(forest, options, {});
+  CHECK_EQ(kept(forest), std::int64_t{0});
+}

@@ -1,3 +1,4 @@
+#include "engine/memory.h"
 #include "test/cuda/emulated.h"
 #include "test/engine/tiny_models.h"
 #include "test/test.h"
@@ -79,6 +80,17 @@ TEST("memory plan: sampling takes no more scratch than was planned, and not a fr
       engine->sample(forest, sample, {});
       check_plan(options, model, planned, scratch_held(*engine));
     }
+}
+
+TEST("a budget asks for what is not needed to be given back before it refuses") {
+  MemoryBudget budget(100, [&] { budget.hold("spare", 0); });
+  budget.hold("spare", 60);
+  budget.hold("first", 40);
+  CHECK_EQ(budget.held(), std::size_t{100});
+  budget.hold("first", 80);
+  CHECK_EQ(budget.held(), std::size_t{80});
+  CHECK_FAILS(ErrorCode::OutOfMemory, budget.hold("second", 30));
+  CHECK_EQ(budget.held(), std::size_t{80});
 }
 
 }  // namespace

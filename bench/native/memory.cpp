@@ -1,6 +1,7 @@
-// Peak memory of a training step and of rollouts against the plan that the engine prints beforehand.
+// Peak memory of a training step, of rollouts, and of both with activations kept between them, against the plan that the
+// engine prints beforehand.
 //
-//   memory [--shape qwen3-12m] [--dtype bfloat16|float32] [--part train|rollouts]
+//   memory [--shape qwen3-12m] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
 //
 // One part per process: the kernel only tells the peak since the start.
 
@@ -52,6 +53,17 @@ int main(int argc, char** argv) {
       for (int s = 0; s < 8; ++s) forest.add(-1, random_tokens(256, V, static_cast<std::uint32_t>(s)));
       work.training_tokens = forest.size();
       work.context_tokens = 256;
+    } else if (part == "grpo") {
+      for (int s = 0; s < 4; ++s) sample.from.push_back(forest.add(-1, random_tokens(128, V, static_cast<std::uint32_t>(s))));
+      sample.n = 8;
+      sample.max_tokens = 64;
+      sample.keep_activations = true;
+      work.training_tokens = 3 * (128 + 8 * 63);  // whole trees, as they fit into the engine's micro-batches
+      work.contexts = 4;
+      work.context_tokens = 128;
+      work.rollouts = 8;
+      work.new_tokens = 64;
+      work.keep_activations = true;
     } else {
       for (int s = 0; s < 32; ++s) sample.from.push_back(forest.add(-1, random_tokens(128, V, static_cast<std::uint32_t>(s))));
       sample.n = 4;
@@ -67,13 +79,20 @@ int main(int argc, char** argv) {
       std::printf("  %-34s %9.1f MB\n", item.name.c_str(), static_cast<double>(item.bytes) / (1 << 20));
       planned += item.bytes;
     }
-    if (part == "train") {
-      engine->accumulate(forest, {CrossEntropyTerm{}}, {}, {});
+    std::vector<LossTerm> terms{CrossEntropyTerm{}};
+    if (part != "train") {
+      PolicyTerm policy;
+      for (const Rollout& rollout : engine->sample(forest, sample, {}).rollouts) {
+        policy.segments.push_back(forest.add(rollout.segment, rollout.tokens));
+        policy.advantages.push_back(1);
+      }
+      terms = {policy};
+    }
+    if (part != "rollouts") {
+      engine->accumulate(forest, terms, {}, {});
       StepOptions step;
       step.learning_rate = 1e-5;
       engine->step(step);
-    } else {
-      engine->sample(forest, sample, {});
     }
     const std::size_t peak = status("VmHWM") - before;
     std::printf("%s %s %s: planned %.1f MB, peak %.1f MB, ratio %.3f\n", shape.c_str(), name_of(options.dtype), part.c_str(),

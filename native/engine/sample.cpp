@@ -68,7 +68,13 @@ KeptActivations* room_for_activations(Engine::State& state, const std::vector<Me
   const KeptActivations::Extent extent = state.keepable(wanted, others);
   state.budget.hold(kKeptPurpose,
                     std::max(state.kept.bytes(), KeptActivations::bytes_for(*state.backend, state.config, extent)));
-  state.kept.reserve(*state.backend, state.config, extent);
+  try {
+    state.kept.reserve(*state.backend, state.config, extent);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::OutOfMemory) throw;
+    state.release_kept();  // the operating system has less to give than it said: sampling can do without
+    return nullptr;
+  }
   return extent.rows > 0 ? &state.kept : nullptr;
 }
 

@@ -4,7 +4,7 @@
 //
 //   engine [--shape qwen3-12m|smollm2-135m|qwen2.5-0.5b] [--dtype bfloat16|float32] [--part train|rollouts|grpo]
 //          [--sequences 32] [--threads 2] [--repeats 5] [--json yes]
-//          [--keep no]: a GRPO step whose update computes the forward pass again
+//          [--contexts 4] [--keep no]: of a GRPO step; without keep its update makes a forward pass
 
 #include <algorithm>
 #include <cstdio>
@@ -28,7 +28,7 @@ struct Options {
   std::string shape = "qwen3-12m", part;
   bool json = false, keep = true;
   DType dtype = DType::BFloat16;
-  int threads = 0, repeats = 5, sequences = 0;
+  int threads = 0, repeats = 5, sequences = 0, contexts = 4;
 };
 
 /// One result: for people, or a line of JSON for bench/peers.mjs.
@@ -91,7 +91,8 @@ double median(std::vector<double> times) {
 }
 
 void bench_grpo(Engine& engine, const Options& options) {
-  constexpr int contexts = 4, prompt = 128, group = 8, fresh = 64;
+  constexpr int prompt = 128, group = 8, fresh = 64;
+  const int contexts = options.contexts;
   const ModelConfig& config = engine.config();
   std::vector<double> sampling, training;
   const auto step = [&] {
@@ -138,6 +139,7 @@ int main(int argc, char** argv) {
     else if (key == "--threads") options.threads = std::stoi(value);
     else if (key == "--sequences") options.sequences = std::stoi(value);
     else if (key == "--repeats") options.repeats = std::stoi(value);
+    else if (key == "--contexts") options.contexts = std::stoi(value);
     else if (key == "--keep") options.keep = value == "yes";
     else if (key == "--json") options.json = value == "yes";
     else { std::fprintf(stderr, "unknown option %s\n", key.c_str()); return 2; }

@@ -3,6 +3,7 @@
 
 #include "backend/sampling.h"
 #include "core/error.h"
+#include "engine/kept_rows.h"
 #include "engine/state.h"
 #include "objective/objective.h"
 
@@ -26,13 +27,13 @@ struct Extent {
 struct TrainingMemory {
   std::vector<View> x;                    // (L + 1) of (N, C) A: the residual stream before each block and after the last
   std::vector<BlockActivations> blocks;   // (L), or 1 when blocks are computed again
-                                          // 1 of each where sampling has kept the activations of all tokens
   void* pages = nullptr;                  // one layer's keys and values: the layers take turns
   View dx;                                // (N, C) A
   Decoder::Gradients gradients;
   Head::Buffers head;
   View logprobs, dlogprobs;               // (1, targets) A
 
+  /// `kept`: sampling has kept the activations of all tokens, so that one x and one block serve all layers, without pages.
   void lay_out(Arena& arena, const Backend& backend, const ModelConfig& config, const AttentionShape& shape, const Extent& extent,
                bool recompute, bool kept) {
     const DType A = backend.accumulation_dtype();
@@ -49,31 +50,6 @@ struct TrainingMemory {
     dlogprobs = arena.matrix(A, 1, extent.targets);
   }
 };
-
-/// What sampling has kept for a micro-batch.
-struct KeptRows {
-  std::vector<std::int32_t> rows;    // (N) of KeptActivations; empty where one is missing that takes part in a result
-  std::vector<std::int32_t> logits;  // (head rows) where their logits are; empty where any are missing
-};
-
-KeptRows find_kept(const KeptActivations& kept, const std::vector<std::int32_t>& row_of_token, const PackedBatch& packed) {
-  KeptRows found;
-  std::vector<std::int32_t>& rows = found.rows;
-  rows.resize(packed.tokens.size());
-  for (std::size_t run = 0; run < packed.runs.size(); ++run) {
-    const Run& r = packed.runs[run];
-    for (std::int32_t row = r.row; row < r.row + r.count; ++row) rows[row] = row_of_token[packed.forest_index[row]];
-    // A rollout of one token has not gone through the network in sampling, and nothing depends on its row: it is given the
-    // activations of the token before, which a gradient of zero multiplies.
-    const bool has_target = std::binary_search(packed.head_rows.begin(), packed.head_rows.end(), r.row);
-    if (r.count == 1 && rows[r.row] < 0 && r.position > 0 && !has_target && !packed.has_children(run))
-      rows[r.row] = rows[packed.path_rows[packed.path_begin[run] + r.position - 1]];
-  }
-  if (std::find_if(rows.begin(), rows.end(), [](std::int32_t row) { return row < 0; }) != rows.end()) return {};
-  for (const std::int32_t row : packed.head_rows) found.logits.push_back(kept.logits_of(rows[row]));
-  if (std::find(found.logits.begin(), found.logits.end(), -1) != found.logits.end()) found.logits.clear();
-  return found;
-}
 
 /// One micro-batch through the network and back.
 class TrainingPass {

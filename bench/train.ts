@@ -1,10 +1,11 @@
 // A step of RPT through the public pipeline (corpus, positions, template, rollouts, reward, update) on random weights:
-// seconds of its parts, against the same step without sharing and, where PYTHON is given, against TRL's GRPOTrainer.
+// seconds of its parts, against the same step with a forward pass in the update (nothing kept), without sharing and, where
+// PYTHON is given, against TRL's GRPOTrainer.
 //
 //   PYTHON=.venv/bin/python npm run bench -- train [--documents 4] [--targets 4] [--length 256] [--group 8] [--new 64]
 //       [--dtype bfloat16] [--rounds 5] [--trl-rounds 1]
 //
-// Both ways of ours take turns; figures are medians over the rounds, so that a change of the machine's speed meets both.
+// Our ways take turns; figures are medians over the rounds, so that a change of the machine's speed meets both.
 // TRL is given prompts of the same lengths, as many rollouts of them and as many new tokens, in float32.
 
 import { execFileSync } from 'node:child_process'
@@ -56,7 +57,11 @@ const reward = rewardFromFunction(({ prediction, document, position, response })
 const tokenizer = syllableTokenizer()
 const promptLengths: number[] = []
 
-async function newTrainer(corpus: Corpus, change: (method: Method) => Method): Promise<Trainer> {
+async function newTrainer(
+  corpus: Corpus,
+  change: (method: Method) => Method,
+  keepActivations = true,
+): Promise<Trainer> {
   const method = rpt({
     prompt: { template: 'Read: {context}\nWhat follows?' },
     contextsPerStep: documents * targets,
@@ -64,7 +69,7 @@ async function newTrainer(corpus: Corpus, change: (method: Method) => Method): P
     maxPromptTokens: 2 * length,
     targets: { maxPerDocument: targets, minContext: Math.floor(length / 4) },
     // No answer ends before its last token, on either side.
-    sampling: { maxTokens: newTokens, stopTokens: [] },
+    sampling: { maxTokens: newTokens, stopTokens: [], keepActivations },
   })
   return new Trainer({
     engine: await Engine.create(architecture, { dtype, seed: 1 }),
@@ -111,14 +116,16 @@ try {
   await writeFile(file, texts.map((text) => `${JSON.stringify({ text })}\n`).join(''))
   const corpus = await Corpus.open({ sources: [{ path: file }], shuffle: { seed: 0 } })
   const shared = { trainer: await newTrainer(corpus, watched), steps: [] as StepMetrics[] }
+  const computed = { trainer: await newTrainer(corpus, watched, false), steps: [] as StepMetrics[] }
   const flat = { trainer: await newTrainer(corpus, withoutSharing), steps: [] as StepMetrics[] }
   for (let round = 0; round <= rounds; ++round) {
-    const pair = [await shared.trainer.next(), await flat.trainer.next()] as [StepMetrics, StepMetrics]
-    if (pair[0].reward !== pair[1].reward) throw new Error('with and without sharing, the answers must be the same')
-    // The first one warms up.
-    if (round === 0) continue
-    shared.steps.push(pair[0])
-    flat.steps.push(pair[1])
+    const rewards = new Set<number>()
+    for (const { trainer, steps } of [shared, computed, flat]) {
+      const step = (await trainer.next())!
+      rewards.add(step.reward!)
+      if (round > 0) steps.push(step) // the first one warms up
+    }
+    if (rewards.size > 1) throw new Error('the answers must be the same in all ways')
   }
   console.log(
     `12.6M, ${dtype}: ${documents} documents of ${length} tokens, ${targets} targets of each (prompts of ` +
@@ -128,7 +135,9 @@ try {
     `${'seconds'.padEnd(16)} ${[...parts, 'step'].map((name) => name.padStart(9)).join('')} prompt+train tokens`,
   )
   console.log(line('shared', shared.steps))
+  console.log(line('nothing kept', computed.steps))
   console.log(line('without sharing', flat.steps))
+  console.log(`nothing kept, times as long: ${ratio('step', 'step_time', computed.steps, shared.steps)}`)
   const named = (of: string, name: string) => ratio(of, name, flat.steps, shared.steps)
   console.log(
     `without sharing, times as long: ${named('step', 'step_time')}, ${named('update', 'seconds/update')}, ` +

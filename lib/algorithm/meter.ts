@@ -22,7 +22,10 @@ export class Meter {
     return this.trained + this.generated + this.prefilled + this.scored
   }
 
-  /** 6N for a trained token (forward and backward), 2N for any other (arXiv 2001.08361, 2203.15556). */
+  /**
+   * 6N for a trained token (forward and backward), 2N for any other (arXiv 2001.08361, 2203.15556). The forward pass
+   * counts also where sampling had made it: what is kept depends on memory.
+   */
   get flops(): number {
     return this.parameters * (6 * this.trained + 2 * (this.generated + this.prefilled + this.scored))
   }

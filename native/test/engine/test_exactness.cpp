@@ -177,9 +177,7 @@ TEST("gradients do not depend on the number of threads, and recomputed blocks gi
           AccumulateOptions options;
           options.recompute = recompute;
           engine->accumulate(some_forest(engine->config().vocab_size), {CrossEntropyTerm{}}, options, {});
-          std::vector<std::vector<float>> gradients;
-          for (const ParameterInfo& parameter : engine->parameters())
-            gradients.push_back(engine->read(parameter.name, TensorKind::Gradient));
+          const std::vector<std::vector<float>> gradients = gradients_of(*engine);
           if (expected.empty()) expected = gradients;
           for (std::size_t p = 0; p < gradients.size(); ++p) CHECK(same_bits(gradients[p], expected[p]));
         }
@@ -191,7 +189,6 @@ TEST("activations that sampling has kept give the gradients of a forward pass of
     for (const DType dtype : kDTypes)
       for (const std::int64_t batch_tokens : {48, 4096}) {
         std::vector<std::vector<float>> expected;
-        std::vector<TermStatistics> statistics;
         for (const bool keep : {false, true})
           for (const bool recompute : {false, true}) {
             EngineOptions engine_options = cpu(dtype);
@@ -217,9 +214,7 @@ TEST("activations that sampling has kept give the gradients of a forward pass of
             accumulate.recompute = recompute;
             const AccumulateResult trained = engine->accumulate(forest, {term}, accumulate, {});
             CHECK_EQ(trained.kept_tokens, keep ? trained.tokens : 0);
-            std::vector<std::vector<float>> gradients;
-            for (const ParameterInfo& parameter : engine->parameters())
-              gradients.push_back(engine->read(parameter.name, TensorKind::Gradient));
+            const std::vector<std::vector<float>> gradients = gradients_of(*engine);
             if (expected.empty()) expected = gradients;
             for (std::size_t p = 0; p < gradients.size(); ++p) CHECK(same_bits(gradients[p], expected[p]));
           }

@@ -59,9 +59,7 @@ TEST("the reference's gradients are the finite differences of its loss") {
     const TokenForest forest = some_forest(engine->config().vocab_size);
     const std::vector<LossTerm> terms = mixed_terms(*engine, forest);
     engine->accumulate(forest, terms, {}, {});
-    std::vector<std::vector<float>> gradients;
-    for (const ParameterInfo& parameter : engine->parameters())
-      gradients.push_back(engine->read(parameter.name, TensorKind::Gradient));
+    const std::vector<std::vector<float>> gradients = gradients_of(*engine);
     const std::vector<ParameterInfo> parameters = engine->parameters();
     for (std::size_t p = 0; p < parameters.size(); ++p) {
       const std::vector<float> values = engine->read(parameters[p].name, TensorKind::Weight);

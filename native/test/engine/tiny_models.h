@@ -88,4 +88,12 @@ inline std::vector<std::int32_t> path_tokens(const TokenForest& forest, std::int
   return path;
 }
 
+/// Of all parameters, in their order.
+inline std::vector<std::vector<float>> gradients_of(Engine& engine) {
+  std::vector<std::vector<float>> gradients;
+  for (const ParameterInfo& parameter : engine.parameters())
+    gradients.push_back(engine.read(parameter.name, TensorKind::Gradient));
+  return gradients;
+}
+
 }  // namespace foretoken::test
